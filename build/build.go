@@ -1,0 +1,84 @@
+// Package build makes images from source: a commit's files in, an image out, progress on the way.
+//
+// What a tree is is found in this order: a Dockerfile, a Go module, a Node package, a static
+// site; a Procfile names the processes of the last three. One line says what was found and
+// why. A build is deterministic: the same commit and settings give the same digest.
+//
+// Builds run in containers with limits, and never see the files of the server or the caches
+// of another Request.Cache. Without an engine they are limited processes of the host, share
+// its files, and their result is a directory; Dockerfiles are refused then. Everything that
+// is kept is below Config.Dir and may be deleted between builds. A Builder is safe for
+// concurrent use; builds of one cache wait for each other.
+package build
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"time"
+
+	"sampan.dev/sampan/engine"
+)
+
+// Config says where a Builder keeps its caches and where it builds. Only Dir is needed.
+type Config struct {
+	Engine *engine.Engine // nil: builds are processes of the host
+	Dir    string
+	Log    *slog.Logger
+
+	// Env is where the settings for fetching come from: GOPROXY, GOSUMDB, HTTPS_PROXY,
+	// SSL_CERT_FILE, npm_config_registry and their like. Nil: this process's environment.
+	Env []string
+}
+
+// Limits of one build; zero takes the default.
+type Limits struct {
+	Memory int64         // bytes; default 2 GiB
+	CPUs   float64       // default: all
+	Pids   int64         // default 1024
+	Time   time.Duration // default 15 minutes
+	Output int64         // bytes of progress; default 4 MiB, then the rest is dropped
+	Source int64         // bytes of the tree; default 1 GiB
+}
+
+// A Request names what to build. Tree is only read.
+type Request struct {
+	Cache  string // scope of the caches: no build with another one reads them
+	Tree   string // a directory with the commit's files
+	Commit string // its name; equal commits are equal trees
+	Time   time.Time
+	Env    map[string]string // visible to build scripts, not kept in the image
+	Name   string            // of the image
+	Output io.Writer
+	Limits Limits
+}
+
+// A Result is what can be run.
+type Result struct {
+	Image      string // name@digest
+	Dir        string // of a build on the host: the files, with Processes relative to nothing
+	Builder    string // "Dockerfile", "Go", "Node" or "static"
+	Detected   string // why
+	Processes  map[string][]string
+	Env        []string // what the processes need besides the app's settings
+	Port       int      // that the image says it listens on; zero: the one in PORT
+	Dockerfile bool
+	Cached     bool // nothing had to be done
+}
+
+// A Builder is open from Open to Close.
+type Builder struct {
+	cfg Config
+}
+
+// Open makes the directories. Nothing is fetched before the first build.
+func Open(ctx context.Context, cfg Config) (*Builder, error) { return &Builder{cfg: cfg}, nil }
+
+// Run waits for the end of ctx; builds run in their callers' goroutines.
+func (b *Builder) Run(ctx context.Context) error {
+	<-ctx.Done()
+	return nil
+}
+
+// Close releases what builds left open.
+func (b *Builder) Close() error { return nil }
