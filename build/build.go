@@ -13,10 +13,22 @@ package build
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
 	"io"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"time"
 
+	"sampan.dev/sampan/build/internal/golang"
+	"sampan.dev/sampan/build/internal/job"
+	"sampan.dev/sampan/build/internal/machine"
+	"sampan.dev/sampan/build/internal/rootfs"
+	"sampan.dev/sampan/build/internal/sandbox"
+	"sampan.dev/sampan/build/internal/source"
+	"sampan.dev/sampan/build/internal/turn"
 	"sampan.dev/sampan/engine"
 )
 
@@ -68,15 +80,84 @@ type Result struct {
 
 // A Builder is open from Open to Close.
 type Builder struct {
-	cfg Config
+	cfg       Config
+	log       *slog.Logger
+	box       sandbox.Box
+	machine   *machine.Settings
+	roots     *rootfs.Store // nil on the host
+	languages []job.Language
+	turns     turn.Turns
 }
 
-// Open makes the directories. Nothing is fetched before the first build.
-func Open(ctx context.Context, cfg Config) (*Builder, error) { return &Builder{cfg: cfg}, nil }
+// Open makes the directories and removes what interrupted builds left. Nothing is fetched
+// before the first build.
+func Open(ctx context.Context, cfg Config) (*Builder, error) {
+	b := &Builder{cfg: cfg, log: cfg.Log, box: sandbox.Host{}}
+	if b.log == nil {
+		b.log = slog.New(slog.DiscardHandler)
+	}
+	env := cfg.Env
+	if env == nil {
+		env = os.Environ()
+	}
+	b.machine = machine.From(env)
+	if err := b.folders(); err != nil {
+		return nil, fmt.Errorf("open the builder: %w", err)
+	}
+	if cfg.Engine != nil {
+		box := sandbox.On(cfg.Engine)
+		if err := box.Clean(ctx); err != nil {
+			return nil, fmt.Errorf("open the builder: %w", err)
+		}
+		b.box, b.roots = box, rootfs.In(b.shared("roots"), cfg.Engine, b.machine)
+	}
+	compiler := golang.In(b.shared("go"))
+	b.languages = []job.Language{compiler}
+	return b, nil
+}
+
+// What lies below Dir: what all builds share, what each scope has, what a running build uses.
+func (b *Builder) shared(part string) string { return filepath.Join(b.cfg.Dir, "shared", part) }
+func (b *Builder) scratch() string           { return filepath.Join(b.cfg.Dir, "scratch") }
+func (b *Builder) scope(cache string) string {
+	sum := sha256.Sum256([]byte(cache))
+	return filepath.Join(b.cfg.Dir, "apps", hex.EncodeToString(sum[:10]))
+}
+
+func (b *Builder) folders() error {
+	dir, err := filepath.Abs(b.cfg.Dir)
+	if err != nil {
+		return err
+	}
+	b.cfg.Dir = dir
+	if err := source.Remove(b.scratch()); err != nil {
+		return err
+	}
+	for _, dir := range []string{b.scratch(), b.shared("go"), b.shared("roots"), filepath.Join(b.cfg.Dir, "apps")} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // Run waits for the end of ctx; builds run in their callers' goroutines.
 func (b *Builder) Run(ctx context.Context) error {
 	<-ctx.Done()
+	return nil
+}
+
+// Forget deletes the caches of a scope, and on the host its results. No build of it may follow
+// at the same time.
+func (b *Builder) Forget(ctx context.Context, cache string) error {
+	done, err := b.turns.Take(ctx, cache)
+	if err != nil {
+		return err
+	}
+	defer done()
+	if err := source.Remove(b.scope(cache)); err != nil {
+		return fmt.Errorf("forget a build cache: %w", err)
+	}
 	return nil
 }
 
