@@ -1,0 +1,230 @@
+// Package dns answers the questions for names that containers ask (RFC 1035).
+//
+// Names and aliases of containers are known within their network; all other questions are
+// forwarded to the host's servers. Each container asks 127.0.0.11, which is a socket in its
+// own network namespace, so that the asker needs no address to be known by.
+package dns
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// Address is where containers ask.
+const Address = "127.0.0.11"
+
+// ttl is short, for a container may be replaced by another one at any time.
+const ttl = 5
+
+// A Resolver is safe for concurrent use.
+type Resolver struct {
+	upstream []string
+	log      *slog.Logger
+
+	mu    sync.RWMutex
+	names map[name][]netip.Addr
+
+	host hostFile
+}
+
+type name struct{ network, label string }
+
+// New forwards to the servers upstream, or to the host's when there are none.
+func New(upstream []string, log *slog.Logger) *Resolver {
+	return &Resolver{upstream: upstream, log: log, names: map[name][]netip.Addr{}, host: hostFile{path: "/etc/resolv.conf"}}
+}
+
+// Close forgets everything. Servers are closed by themselves.
+func (r *Resolver) Close() error { return nil }
+
+// Add makes labels lead to ip, beside others that they lead to.
+func (r *Resolver) Add(network string, labels []string, ip netip.Addr) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, label := range labels {
+		key := name{network, strings.ToLower(label)}
+		if label != "" && !slices.Contains(r.names[key], ip) {
+			r.names[key] = append(slices.Clone(r.names[key]), ip)
+		}
+	}
+}
+
+// Drop takes that back.
+func (r *Resolver) Drop(network string, labels []string, ip netip.Addr) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, label := range labels {
+		key := name{network, strings.ToLower(label)}
+		left := slices.DeleteFunc(slices.Clone(r.names[key]), func(a netip.Addr) bool { return a == ip })
+		if len(left) == 0 {
+			delete(r.names, key)
+			continue
+		}
+		r.names[key] = left
+	}
+}
+
+func (r *Resolver) find(network, label string) []netip.Addr {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.names[name{network, strings.ToLower(label)}]
+}
+
+// A Client is who asks through a Server.
+type Client struct {
+	Network  string
+	Upstream []string // servers instead of the Resolver's
+}
+
+// A Server answers one container.
+type Server struct {
+	resolver *Resolver
+	client   Client
+	udp, tcp *dns.Server
+	running  sync.WaitGroup
+}
+
+// Serve listens on Address, in the network namespace in which inside runs its function.
+func (r *Resolver) Serve(c Client, inside func(func() error) error) (*Server, error) {
+	s := &Server{resolver: r, client: c}
+	var packets net.PacketConn
+	var stream net.Listener
+	err := inside(func() (err error) {
+		if packets, err = net.ListenPacket("udp4", Address+":53"); err != nil {
+			return err
+		}
+		stream, err = net.Listen("tcp4", Address+":53")
+		if err != nil {
+			packets.Close()
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", Address, err)
+	}
+	s.udp = &dns.Server{PacketConn: packets, Handler: s}
+	s.tcp = &dns.Server{Listener: stream, Handler: s}
+	for _, server := range []*dns.Server{s.udp, s.tcp} {
+		started := make(chan struct{})
+		server.NotifyStartedFunc = func() { close(started) }
+		s.running.Go(func() {
+			if err := server.ActivateAndServe(); err != nil && !errors.Is(err, net.ErrClosed) {
+				r.log.Error("names do not resolve in a container any more", "network", c.Network, "err", err)
+			}
+		})
+		<-started // otherwise Close could come before the start and be lost
+	}
+	return s, nil
+}
+
+// Close ends the server. An answer that is under way is not waited for: nobody is left to read it.
+func (s *Server) Close() {
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	_ = s.udp.ShutdownContext(ended)
+	_ = s.tcp.ShutdownContext(ended)
+	s.running.Wait()
+}
+
+// ServeDNS answers one question.
+func (s *Server) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
+	answer := s.local(q)
+	if answer == nil {
+		answer = s.forward(w, q)
+	}
+	answer.Compress = true
+	_ = w.WriteMsg(answer) // the asker is gone: nobody to tell
+}
+
+// local answers for the names of containers, and nil for all others.
+func (s *Server) local(q *dns.Msg) *dns.Msg {
+	if len(q.Question) != 1 || q.Question[0].Qclass != dns.ClassINET {
+		return new(dns.Msg).SetRcode(q, dns.RcodeFormatError)
+	}
+	question := q.Question[0]
+	ips := s.resolver.find(s.client.Network, strings.TrimSuffix(question.Name, "."))
+	if len(ips) == 0 {
+		return nil
+	}
+	answer := new(dns.Msg).SetReply(q)
+	answer.RecursionAvailable = true
+	if question.Qtype != dns.TypeA && question.Qtype != dns.TypeANY {
+		return answer // the name is there, without such a record
+	}
+	// Several containers of one name share the work: each answer begins with another one.
+	first := int(q.Id) % len(ips)
+	for i := range ips {
+		ip := ips[(first+i)%len(ips)]
+		answer.Answer = append(answer.Answer, &dns.A{
+			Hdr: dns.RR_Header{Name: question.Name, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: ttl}, A: ip.AsSlice(),
+		})
+	}
+	return answer
+}
+
+// forward asks the servers in their order. The asker's protocol is kept, so that a truncated
+// answer makes it ask again by TCP.
+func (s *Server) forward(w dns.ResponseWriter, q *dns.Msg) *dns.Msg {
+	client := &dns.Client{Net: w.RemoteAddr().Network(), Timeout: 4 * time.Second, UDPSize: dns.DefaultMsgSize}
+	servers := s.client.Upstream
+	if len(servers) == 0 {
+		servers = s.resolver.upstream
+	}
+	if len(servers) == 0 {
+		servers = s.resolver.host.servers()
+	}
+	for _, server := range servers {
+		if _, _, err := net.SplitHostPort(server); err != nil {
+			server = net.JoinHostPort(server, "53")
+		}
+		answer, _, err := client.Exchange(q, server)
+		if err == nil {
+			return answer
+		}
+		s.resolver.log.Debug("a name server does not answer", "server", server, "err", err)
+	}
+	return new(dns.Msg).SetRcode(q, dns.RcodeServerFailure)
+}
+
+// A hostFile is the machine's resolv.conf, read again when it changed.
+type hostFile struct {
+	path string
+
+	mu     sync.Mutex
+	at     time.Time
+	config dns.ClientConfig
+}
+
+func (h *hostFile) servers() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	info, err := os.Stat(h.path)
+	if err != nil {
+		return h.config.Servers
+	}
+	if !info.ModTime().Equal(h.at) {
+		if config, err := dns.ClientConfigFromFile(h.path); err == nil {
+			h.config, h.at = *config, info.ModTime()
+		}
+	}
+	return h.config.Servers
+}
+
+// Search is what the machine's resolv.conf appends to short names.
+func (r *Resolver) Search() []string {
+	r.host.servers()
+	r.host.mu.Lock()
+	defer r.host.mu.Unlock()
+	return r.host.config.Search
+}

@@ -1,0 +1,300 @@
+package network_test
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/nftables"
+	"github.com/miekg/dns"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"sampan.dev/sampan/engine/internal/network"
+	"sampan.dev/sampan/internal/fault"
+)
+
+func open(t testing.TB, dir string) *network.Manager {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("networks are made by root")
+	}
+	m, err := network.Open(network.Config{Dir: filepath.Join(dir, "network"), Run: filepath.Join(dir, "netns"), Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// empty takes everything away and looks whether anything stays.
+func empty(t testing.TB, m *network.Manager) {
+	t.Helper()
+	bridges := []string{}
+	for _, n := range m.Networks() {
+		bridges = append(bridges, n.Bridge)
+	}
+	if err := m.Purge(); err != nil {
+		t.Error(err)
+	}
+	if err := m.Close(); err != nil {
+		t.Error(err)
+	}
+	for _, b := range bridges {
+		if _, err := netlink.LinkByName(b); err == nil {
+			t.Errorf("the bridge %s stays", b)
+		}
+		if c, err := nftables.New(); err == nil {
+			tables, _ := c.ListTables()
+			for _, table := range tables {
+				if table.Name == b {
+					t.Errorf("the table %s stays", table.Name)
+				}
+			}
+		}
+	}
+}
+
+// in runs fn in a namespace, on a thread that ends with it.
+func in(t testing.TB, path string, fn func()) {
+	t.Helper()
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		f, err := os.Open(path)
+		if err == nil {
+			err = unix.Setns(int(f.Fd()), unix.CLONE_NEWNET)
+			f.Close()
+		}
+		if err == nil {
+			fn()
+		}
+		done <- err
+	}()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
+
+// hello answers every connection in a namespace with a word and the caller's address.
+func hello(t testing.TB, e network.Endpoint, port int) {
+	in(t, e.NetNS, func() {
+		l, err := net.Listen("tcp4", fmt.Sprintf(":%d", port))
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		t.Cleanup(func() { l.Close() })
+		go func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				host, _, _ := net.SplitHostPort(c.RemoteAddr().String())
+				fmt.Fprintf(c, "hello %s", host)
+				c.Close()
+			}
+		}()
+	})
+}
+
+func fetch(addr string) (string, error) {
+	network := "tcp4"
+	if strings.HasPrefix(addr, "[") {
+		network = "tcp6"
+	}
+	c, err := net.DialTimeout(network, addr, time.Second)
+	if err != nil {
+		return "", err
+	}
+	defer c.Close()
+	raw, err := io.ReadAll(c)
+	return string(raw), err
+}
+
+func TestContainersReachWhatTheyMay(t *testing.T) {
+	m := open(t, t.TempDir())
+	defer empty(t, m)
+	ctx := t.Context()
+	if _, err := m.Create(ctx, network.Spec{Name: "other"}); err != nil {
+		t.Fatal(err)
+	}
+	join := func(id, net string, ports ...network.Port) network.Endpoint {
+		e, err := m.Join(ctx, network.Options{ID: id, Network: net, Names: []string{id, "Alias-of-" + id}, Ports: ports})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return e
+	}
+	web := join("web", "", network.Port{Container: 80}, network.Port{IP: "127.0.0.1", Container: 80}, network.Port{Container: 53, Protocol: "udp"})
+	client := join("client", "")
+	stranger := join("stranger", "other")
+	hello(t, web, 80)
+	hello(t, stranger, 80)
+	everywhere := fmt.Sprint(web.Ports[0].Host)
+	gateway := web.Gateway.String()
+	var host string
+	if addrs, err := net.InterfaceAddrs(); err == nil {
+		for _, a := range addrs {
+			if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().Is4() && !p.Addr().IsLoopback() && p.Addr() != web.Gateway {
+				host = p.Addr().String()
+			}
+		}
+	}
+	lookup := func(name string) string {
+		q := new(dns.Msg).SetQuestion(name+".", dns.TypeA)
+		answer, err := dns.Exchange(q, "127.0.0.11:53")
+		if err != nil || len(answer.Answer) != 1 {
+			return ""
+		}
+		return answer.Answer[0].(*dns.A).A.String()
+	}
+	cases := []struct {
+		sentence, from, addr, want string
+	}{
+		{"the host reaches a container", "", web.IP.String() + ":80", "hello " + gateway},
+		{"a published port answers on 127.0.0.1", "", "127.0.0.1:" + everywhere, "hello " + gateway},
+		{"a published port answers on ::1", "", "[::1]:" + everywhere, "hello " + gateway},
+		{"a published port answers on the host's address", "", host + ":" + everywhere, "hello"},
+		{"a port published on 127.0.0.1 answers there", "", fmt.Sprintf("127.0.0.1:%d", web.Ports[1].Host), "hello"},
+		{"a port published on 127.0.0.1 answers nowhere else", client.NetNS, fmt.Sprintf("%s:%d", gateway, web.Ports[1].Host), ""},
+		{"a container reaches another of its network", client.NetNS, web.IP.String() + ":80", "hello " + client.IP.String()},
+		{"a container reaches a published port", client.NetNS, gateway + ":" + everywhere, "hello"},
+		{"a container reaches its own published port", web.NetNS, gateway + ":" + everywhere, "hello"},
+		{"a container reaches no container of another network", stranger.NetNS, web.IP.String() + ":80", ""},
+		{"a container reaches a published port of another network", stranger.NetNS, gateway + ":" + everywhere, "hello"},
+		{"a container finds another by name", client.NetNS, "web:80", "hello"},
+		{"a container finds another by alias, in any case", client.NetNS, "ALIAS-of-web:80", "hello"},
+		{"a container finds no name of another network", client.NetNS, "stranger:80", ""},
+	}
+	for _, c := range cases {
+		t.Run(c.sentence, func(t *testing.T) {
+			if strings.HasPrefix(c.addr, ":") {
+				t.Skip("this machine has no other address")
+			}
+			var got string
+			var err error
+			run := func() {
+				name, port, _ := strings.Cut(c.addr, ":")
+				if c.addr[0] != '[' && net.ParseIP(name) == nil {
+					if name = lookup(name); name == "" {
+						return
+					}
+					got, err = fetch(name + ":" + port)
+					return
+				}
+				got, err = fetch(c.addr)
+			}
+			if c.from == "" {
+				run()
+			} else {
+				in(t, c.from, run)
+			}
+			if (c.want == "") != (got == "") || !strings.HasPrefix(got, c.want) {
+				t.Errorf("got %q, %v", got, err)
+			}
+		})
+	}
+}
+
+func TestAPortHasOneOwner(t *testing.T) {
+	m := open(t, t.TempDir())
+	defer empty(t, m)
+	a, err := m.Join(t.Context(), network.Options{ID: "a", Ports: []network.Port{{Container: 80}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = m.Join(t.Context(), network.Options{ID: "b", Ports: []network.Port{{Host: a.Ports[0].Host, Container: 80}}})
+	if !fault.Is(err, fault.KindConflict) {
+		t.Errorf("the error is %v", err)
+	}
+	if _, ok := m.Endpoint("b"); ok {
+		t.Error("what failed left an endpoint")
+	}
+	if err := m.Leave("a"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.Join(t.Context(), network.Options{ID: "c", Ports: []network.Port{{Host: a.Ports[0].Host, Container: 80}}}); err != nil {
+		t.Errorf("a port that was left is not free: %v", err)
+	}
+}
+
+func TestANewManagerGoesOn(t *testing.T) {
+	dir := t.TempDir()
+	m := open(t, dir)
+	e, err := m.Join(t.Context(), network.Options{ID: "a", Names: []string{"a"}, Ports: []network.Port{{Container: 80}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.Join(t.Context(), network.Options{ID: "gone"}); err != nil {
+		t.Fatal(err)
+	}
+	hello(t, e, 80)
+	published := fmt.Sprintf("127.0.0.1:%d", e.Ports[0].Host)
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := fetch(published); got == "" {
+		t.Errorf("while no manager is open: %v", err)
+	}
+	m = open(t, dir)
+	defer empty(t, m)
+	if err := m.Keep([]string{"a"}); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := fetch(published); got == "" {
+		t.Errorf("with a new manager: %v", err)
+	}
+	if _, ok := m.Endpoint("gone"); ok {
+		t.Error("a container that is gone has an endpoint")
+	}
+}
+
+func TestSubnetsDoNotOverlap(t *testing.T) {
+	m := open(t, t.TempDir())
+	defer empty(t, m)
+	cases := []struct {
+		sentence, subnet string
+		kind             fault.Kind
+		ok               bool
+	}{
+		{"one of its own", "10.213.0.0/24", 0, true},
+		{"the same again", "10.213.0.0/24", fault.KindConflict, false},
+		{"a part of it", "10.213.0.128/25", fault.KindConflict, false},
+		{"the loopback", "127.0.0.0/8", fault.KindConflict, false},
+		{"too small", "10.214.0.0/30", fault.KindInvalid, false},
+		{"of version six", "fd00::/64", fault.KindInvalid, false},
+	}
+	for i, c := range cases {
+		t.Run(c.sentence, func(t *testing.T) {
+			_, err := m.Create(t.Context(), network.Spec{Name: fmt.Sprint("n", i), Subnet: netip.MustParsePrefix(c.subnet)})
+			if c.ok != (err == nil) || !c.ok && !fault.Is(err, c.kind) {
+				t.Errorf("the error is %v", err)
+			}
+		})
+	}
+}
+
+func BenchmarkEndpoint(b *testing.B) {
+	m := open(b, b.TempDir())
+	defer empty(b, m)
+	i := 0
+	for b.Loop() {
+		i++
+		id := fmt.Sprint("c", i)
+		if _, err := m.Join(b.Context(), network.Options{ID: id, Names: []string{id}, Ports: []network.Port{{Container: 80}}}); err != nil {
+			b.Fatal(err)
+		}
+		if err := m.Leave(id); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
