@@ -1,0 +1,82 @@
+package kv
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"go.etcd.io/etcd/server/v3/embed"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+)
+
+// logger makes etcd log through log. etcd narrates every start in a hundred lines of level
+// info; they are for debugging here.
+func logger(log *slog.Logger, end zapcore.CheckWriteHook) func(*embed.Config) error {
+	lg := zap.New(core{log}, zap.WithFatalHook(end), zap.WithPanicHook(end))
+	return embed.NewZapLoggerBuilder(lg)
+}
+
+// A core hands zap's entries to slog.
+type core struct{ log *slog.Logger }
+
+func level(l zapcore.Level) slog.Level {
+	switch {
+	case l <= zapcore.InfoLevel:
+		return slog.LevelDebug
+	case l == zapcore.WarnLevel:
+		return slog.LevelInfo
+	default:
+		return slog.LevelError
+	}
+}
+
+func (c core) Enabled(l zapcore.Level) bool {
+	return c.log.Enabled(context.Background(), level(l))
+}
+
+func (c core) With(fields []zapcore.Field) zapcore.Core {
+	return core{slog.New(c.log.Handler().WithAttrs(attrs(fields)))}
+}
+
+func (c core) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.CheckedEntry {
+	if c.Enabled(e.Level) {
+		return ce.AddCore(e, c)
+	}
+	return ce
+}
+
+func (c core) Write(e zapcore.Entry, fields []zapcore.Field) error {
+	c.log.LogAttrs(context.Background(), level(e.Level), "etcd: "+e.Message, attrs(fields)...)
+	return nil
+}
+
+func (c core) Sync() error { return nil }
+
+func attrs(fields []zapcore.Field) []slog.Attr {
+	if len(fields) == 0 {
+		return nil
+	}
+	m := zapcore.NewMapObjectEncoder()
+	out := make([]slog.Attr, 0, len(fields))
+	for _, f := range fields {
+		f.AddTo(m)
+		if v, ok := m.Fields[f.Key]; ok {
+			out = append(out, slog.Any(f.Key, v))
+		}
+	}
+	return out
+}
+
+// sentence is an entry as the reason inside an error.
+func sentence(e zapcore.Entry, fields []zapcore.Field) string {
+	var b strings.Builder
+	b.WriteString(e.Message)
+	for _, a := range attrs(fields) {
+		if a.Key == "error" {
+			fmt.Fprintf(&b, ": %v", a.Value)
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,124 @@
+package kv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"runtime"
+	"sync"
+	"syscall"
+
+	"go.etcd.io/etcd/server/v3/embed"
+	"go.uber.org/zap/zapcore"
+
+	"sampan.dev/sampan/internal/fault"
+)
+
+// start runs etcd and waits until it answers linearizable reads. etcd ends the process, or
+// panics in a goroutine of its own, when it cannot read its data: while starting, such an end
+// becomes an error here, so that the user reads a sentence instead of a stack.
+func start(ctx context.Context, cfg Config, settings *embed.Config) (*embed.Etcd, error) {
+	end := &ending{said: make(chan string, 1)}
+	settings.ZapLoggerBuilder = logger(cfg.Log, end)
+
+	type started struct {
+		etcd *embed.Etcd
+		err  error
+	}
+	result := make(chan started, 1)
+	go func() {
+		etcd, err := embed.StartEtcd(settings)
+		result <- started{etcd, err}
+	}()
+	var etcd *embed.Etcd
+	select {
+	case r := <-result:
+		if r.err != nil {
+			return nil, explain(r.err, cfg)
+		}
+		etcd = r.etcd
+	case why := <-end.said:
+		return nil, unreadable(cfg.Dir, errors.New(why))
+	}
+
+	select {
+	case <-etcd.Server.ReadyNotify():
+		end.startingIsOver()
+		return etcd, nil
+	case why := <-end.said:
+		return nil, unreadable(cfg.Dir, errors.New(why))
+	case err := <-etcd.Err():
+		etcd.Close()
+		return nil, explain(err, cfg)
+	case <-ctx.Done():
+		etcd.Close()
+		return nil, fmt.Errorf("wait until the key-value store at %s has a leader: %w", cfg.Dir, context.Cause(ctx))
+	}
+}
+
+// An ending is what happens when etcd logs that it must die.
+type ending struct {
+	said chan string
+
+	mu      sync.Mutex
+	started bool
+}
+
+func (e *ending) startingIsOver() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.started = true
+}
+
+// OnWrite ends only the goroutine that found the data unreadable, and tells start. Once etcd
+// runs, the process ends as etcd wants it: its log on disk holds all that was acknowledged.
+func (e *ending) OnWrite(entry *zapcore.CheckedEntry, fields []zapcore.Field) {
+	e.mu.Lock()
+	started := e.started
+	e.mu.Unlock()
+	if started {
+		panic(sentence(entry.Entry, fields))
+	}
+	select {
+	case e.said <- sentence(entry.Entry, fields):
+	default: // the first to speak is the cause
+	}
+	runtime.Goexit()
+}
+
+// explain turns what StartEtcd returns into what the user can do about it.
+func explain(err error, cfg Config) error {
+	var listen *net.OpError
+	if !errors.As(err, &listen) || listen.Op != "listen" {
+		return unreadable(cfg.Dir, err)
+	}
+	setting, given := "kv.client", cfg.ClientURL
+	if peer, parse := listenURL(cfg.PeerURL, defaultPeerURL, "kv.peer"); parse == nil && listen.Addr.String() == peer.Host {
+		setting, given = "kv.peer", cfg.PeerURL
+	}
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fault.Conflict("another program listens on %s already: %w", listen.Addr, err).
+			Try("stop it (another etcd?) or set %s to a free port", setting).On(setting)
+	}
+	return fault.Invalid("cannot listen on %s: %w", given, err).
+		Try("set %s to an address of this machine, such as 127.0.0.1:2379", setting).On(setting)
+}
+
+// unreadable says that the data cannot be used, and what to do about it.
+func unreadable(dir string, err error) error {
+	return fault.Conflict("the key-value store in %s cannot be opened: %w", dir, err).
+		Try("restore a backup with `sampan restore`, or move that directory away to start with an empty one").On("data")
+}
+
+// stopped says why Run ends although nobody asked for it.
+func stopped(err error) error {
+	if err == nil {
+		err = errors.New("its member was stopped or removed")
+	}
+	return fmt.Errorf("the key-value store has stopped: %w", err)
+}
+
+// discard is the logger of a zero Config.
+func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
