@@ -116,9 +116,7 @@ func (p *postgresDB) once(ctx context.Context, fn func(*Tx) error) error {
 
 // lock is a session's advisory lock: PostgreSQL frees it when the connection dies.
 func (p *postgresDB) lock(ctx context.Context, name string) (func(), error) {
-	h := fnv.New64a()
-	h.Write([]byte(name))
-	key := int64(h.Sum64())
+	key := lockKey(name)
 	conn, err := p.locks.Conn(ctx)
 	if err != nil {
 		return nil, err
@@ -126,7 +124,23 @@ func (p *postgresDB) lock(ctx context.Context, name string) (func(), error) {
 	if _, err := conn.ExecContext(ctx, "SELECT pg_advisory_lock($1)", key); err != nil {
 		return nil, errors.Join(err, drop(conn))
 	}
-	return sync.OnceFunc(func() { drop(conn) }), nil
+	return sync.OnceFunc(func() { unlock(ctx, conn, key) }), nil
+}
+
+func lockKey(name string) int64 {
+	h := fnv.New64a()
+	h.Write([]byte(name))
+	return int64(h.Sum64())
+}
+
+func unlock(ctx context.Context, conn *sql.Conn, key int64) {
+	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer stop()
+	if _, err := conn.ExecContext(ctx, "SELECT pg_advisory_unlock($1)", key); err != nil {
+		drop(conn)
+		return
+	}
+	conn.Close()
 }
 
 // drop ends the session, and with it the lock, whatever state it is in.
@@ -152,4 +166,9 @@ func (t postgresTx) query(ctx context.Context, query string, args []any) (*sql.R
 
 func (t postgresTx) exec(ctx context.Context, query string, args []any) (sql.Result, error) {
 	return t.tx.ExecContext(ctx, t.p.text(query), args...)
+}
+
+func (t postgresTx) serialize(ctx context.Context, name string) error {
+	_, err := t.tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock($1)", lockKey(name))
+	return err
 }

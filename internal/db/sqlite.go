@@ -180,3 +180,6 @@ func (t sqliteTx) query(ctx context.Context, query string, args []any) (*sql.Row
 func (t sqliteTx) exec(ctx context.Context, query string, args []any) (sql.Result, error) {
 	return t.tx.ExecContext(ctx, query, args...)
 }
+
+// serialize has nothing to do: there is one writer.
+func (t sqliteTx) serialize(context.Context, string) error { return nil }

@@ -17,6 +17,7 @@ type Tx struct {
 type txQuerier interface {
 	query(ctx context.Context, query string, args []any) (*sql.Rows, error)
 	exec(ctx context.Context, query string, args []any) (sql.Result, error)
+	serialize(ctx context.Context, name string) error
 }
 
 // Query is DB.Query inside the transaction.
@@ -47,6 +48,18 @@ func (t *Tx) Exec(ctx context.Context, query string, args ...any) (sql.Result, e
 		return nil, t.note(translate(err))
 	}
 	return res, nil
+}
+
+// Serialize makes other transactions that call it with the same name wait until this one
+// ends, on all servers: numbers drawn in between commit in their order.
+func (t *Tx) Serialize(ctx context.Context, name string) error {
+	if t.failed != nil {
+		return t.refuse()
+	}
+	if err := t.q.serialize(ctx, name); err != nil {
+		return t.note(translate(err))
+	}
+	return nil
 }
 
 // AfterCommit runs fn once, soon after the transaction is durable, and not at all when it
