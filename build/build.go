@@ -25,9 +25,11 @@ import (
 	"sampan.dev/sampan/build/internal/golang"
 	"sampan.dev/sampan/build/internal/job"
 	"sampan.dev/sampan/build/internal/machine"
+	"sampan.dev/sampan/build/internal/node"
 	"sampan.dev/sampan/build/internal/rootfs"
 	"sampan.dev/sampan/build/internal/sandbox"
 	"sampan.dev/sampan/build/internal/source"
+	"sampan.dev/sampan/build/internal/static"
 	"sampan.dev/sampan/build/internal/turn"
 	"sampan.dev/sampan/engine"
 )
@@ -112,7 +114,7 @@ func Open(ctx context.Context, cfg Config) (*Builder, error) {
 		b.box, b.roots = box, rootfs.In(b.shared("roots"), cfg.Engine, b.machine)
 	}
 	compiler := golang.In(b.shared("go"))
-	b.languages = []job.Language{compiler}
+	b.languages = []job.Language{compiler, node.In(b.shared("node")), static.With(compiler)}
 	return b, nil
 }
 
@@ -133,7 +135,7 @@ func (b *Builder) folders() error {
 	if err := source.Remove(b.scratch()); err != nil {
 		return err
 	}
-	for _, dir := range []string{b.scratch(), b.shared("go"), b.shared("roots"), filepath.Join(b.cfg.Dir, "apps")} {
+	for _, dir := range []string{b.scratch(), b.shared("go"), b.shared("roots"), b.shared("node"), filepath.Join(b.cfg.Dir, "apps")} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
 		}

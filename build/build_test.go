@@ -99,6 +99,10 @@ var examples = []example{
 		"main.go", "package main\n\nfunc main() { undefined() }\n", "undefined: undefined"},
 	{"procfile", "Go", "go.mod at the root names go 1.26", []string{"web", "worker"},
 		"Procfile", "web bin/web\n", "line 1"},
+	{"static", "static", "the directory public/", []string{"web"},
+		"Procfile", "web bin/web\n", "line 1"},
+	{"hello-node", "Node", "package.json at the root asks for Node >=20", []string{"web"},
+		"package-lock.json", "{}", "npm ci failed"},
 }
 
 // conform is what every builder must do, wherever it builds.

@@ -8,6 +8,8 @@ import (
 	"archive/tar"
 	"bufio"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -31,6 +33,26 @@ type Part struct {
 	Dir  string // on the host
 	At   string // absolute
 	Skip string // a name at the top of Dir to leave out
+
+	// Undated files are of 1970, whenever they were made: they do not change with a commit.
+	Undated bool
+}
+
+// time is the time of a part's files.
+func (p Part) time(at time.Time) time.Time {
+	if p.Undated {
+		return time.Unix(0, 0).UTC()
+	}
+	return at.UTC().Truncate(time.Second)
+}
+
+// Digest names a part's content.
+func Digest(ctx context.Context, p Part) (string, error) {
+	h := sha256.New()
+	if err := Tar(ctx, h, p, time.Unix(0, 0)); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
 // Layers are the parts as layers, with all files of that time.
@@ -39,7 +61,7 @@ func Layers(ctx context.Context, parts []Part, at time.Time) []engine.Layer {
 	for _, p := range parts {
 		key := p.Key
 		if key != "" {
-			key = fmt.Sprintf("%s at %s %d", key, p.At, at.Unix())
+			key = fmt.Sprintf("%s at %s %d", key, p.At, p.time(at).Unix())
 		}
 		all = append(all, engine.Layer{Key: key, Open: func() (io.ReadCloser, error) {
 			r, w := io.Pipe()
@@ -53,7 +75,7 @@ func Layers(ctx context.Context, parts []Part, at time.Time) []engine.Layer {
 // Tar writes one part.
 func Tar(ctx context.Context, w io.Writer, p Part, at time.Time) error {
 	buffered := bufio.NewWriterSize(w, 256<<10)
-	t := &packer{w: tar.NewWriter(buffered), at: at.UTC().Truncate(time.Second)}
+	t := &packer{w: tar.NewWriter(buffered), at: p.time(at)}
 	if err := t.parents(p.At); err != nil {
 		return err
 	}

@@ -29,7 +29,7 @@ type Output struct {
 }
 
 // keep is how many lines Last remembers.
-const keep = 20
+const keep = 200
 
 // To makes an Output that writes at most limit bytes to w.
 func To(w io.Writer, limit int64) *Output { return &Output{w: w, left: limit} }
