@@ -12,32 +12,37 @@ import (
 )
 
 // logger makes etcd log through log. etcd narrates every start in a hundred lines of level
-// info; they are for debugging here.
-func logger(log *slog.Logger, end zapcore.CheckWriteHook) func(*embed.Config) error {
-	lg := zap.New(core{log}, zap.WithFatalHook(end), zap.WithPanicHook(end))
+// info, and warns of what is meant here; it calls the end of
+// its listeners an error when it is closed. All that is for debugging.
+func logger(log *slog.Logger, end *ending) func(*embed.Config) error {
+	lg := zap.New(core{log, end}, zap.WithFatalHook(end), zap.WithPanicHook(end))
 	return embed.NewZapLoggerBuilder(lg)
 }
 
 // A core hands zap's entries to slog.
-type core struct{ log *slog.Logger }
+type core struct {
+	log *slog.Logger
+	end *ending
+}
 
-func level(l zapcore.Level) slog.Level {
+func (c core) level(l zapcore.Level) slog.Level {
+	phase := c.end.phase.Load()
 	switch {
-	case l <= zapcore.InfoLevel:
-		return slog.LevelDebug
-	case l == zapcore.WarnLevel:
+	case l >= zapcore.ErrorLevel && phase != closing:
+		return slog.LevelError
+	case l == zapcore.WarnLevel && phase == running:
 		return slog.LevelInfo
 	default:
-		return slog.LevelError
+		return slog.LevelDebug
 	}
 }
 
 func (c core) Enabled(l zapcore.Level) bool {
-	return c.log.Enabled(context.Background(), level(l))
+	return c.log.Enabled(context.Background(), c.level(l))
 }
 
 func (c core) With(fields []zapcore.Field) zapcore.Core {
-	return core{slog.New(c.log.Handler().WithAttrs(attrs(fields)))}
+	return core{slog.New(c.log.Handler().WithAttrs(attrs(fields))), c.end}
 }
 
 func (c core) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.CheckedEntry {
@@ -48,7 +53,7 @@ func (c core) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.CheckedE
 }
 
 func (c core) Write(e zapcore.Entry, fields []zapcore.Field) error {
-	c.log.LogAttrs(context.Background(), level(e.Level), "etcd: "+e.Message, attrs(fields)...)
+	c.log.LogAttrs(context.Background(), c.level(e.Level), "etcd: "+e.Message, attrs(fields)...)
 	return nil
 }
 

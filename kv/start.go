@@ -7,8 +7,9 @@ import (
 	"log/slog"
 	"net"
 	"runtime"
-	"sync"
+	"sync/atomic"
 	"syscall"
+	"time"
 
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap/zapcore"
@@ -19,8 +20,7 @@ import (
 // start runs etcd and waits until it answers linearizable reads. etcd ends the process, or
 // panics in a goroutine of its own, when it cannot read its data: while starting, such an end
 // becomes an error here, so that the user reads a sentence instead of a stack.
-func start(ctx context.Context, cfg Config, settings *embed.Config) (*embed.Etcd, error) {
-	end := &ending{said: make(chan string, 1)}
+func start(ctx context.Context, cfg Config, settings *embed.Config, end *ending) (*embed.Etcd, error) {
 	settings.ZapLoggerBuilder = logger(cfg.Log, end)
 
 	type started struct {
@@ -43,9 +43,11 @@ func start(ctx context.Context, cfg Config, settings *embed.Config) (*embed.Etcd
 		return nil, unreadable(cfg.Dir, errors.New(why))
 	}
 
+	ctx, cancel := context.WithTimeoutCause(ctx, leaderWithin, errNoLeader)
+	defer cancel()
 	select {
 	case <-etcd.Server.ReadyNotify():
-		end.startingIsOver()
+		end.phase.Store(running)
 		return etcd, nil
 	case why := <-end.said:
 		return nil, unreadable(cfg.Dir, errors.New(why))
@@ -54,31 +56,31 @@ func start(ctx context.Context, cfg Config, settings *embed.Config) (*embed.Etcd
 		return nil, explain(err, cfg)
 	case <-ctx.Done():
 		etcd.Close()
-		return nil, fmt.Errorf("wait until the key-value store at %s has a leader: %w", cfg.Dir, context.Cause(ctx))
+		return nil, unreadable(cfg.Dir, context.Cause(ctx))
 	}
 }
 
+// leaderWithin is a hundred times what a member that is alone needs on a slow disk.
+const leaderWithin = 30 * time.Second
+
+var errNoLeader = errors.New("it has no leader; it may belong to a cluster of several machines")
+
 // An ending is what happens when etcd logs that it must die.
 type ending struct {
-	said chan string
-
-	mu      sync.Mutex
-	started bool
+	said  chan string
+	phase atomic.Int32
 }
 
-func (e *ending) startingIsOver() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.started = true
-}
+const (
+	starting int32 = iota
+	running
+	closing
+)
 
 // OnWrite ends only the goroutine that found the data unreadable, and tells start. Once etcd
 // runs, the process ends as etcd wants it: its log on disk holds all that was acknowledged.
 func (e *ending) OnWrite(entry *zapcore.CheckedEntry, fields []zapcore.Field) {
-	e.mu.Lock()
-	started := e.started
-	e.mu.Unlock()
-	if started {
+	if e.phase.Load() != starting {
 		panic(sentence(entry.Entry, fields))
 	}
 	select {
@@ -99,10 +101,10 @@ func explain(err error, cfg Config) error {
 		setting, given = "kv.peer", cfg.PeerURL
 	}
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return fault.Conflict("another program listens on %s already: %w", listen.Addr, err).
+		return fault.Conflict("another program listens on %s already", listen.Addr).
 			Try("stop it (another etcd?) or set %s to a free port", setting).On(setting)
 	}
-	return fault.Invalid("cannot listen on %s: %w", given, err).
+	return fault.Invalid("cannot listen on %s: %w", given, listen.Err).
 		Try("set %s to an address of this machine, such as 127.0.0.1:2379", setting).On(setting)
 }
 
