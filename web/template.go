@@ -7,6 +7,7 @@ import (
 	"html/template"
 	"io"
 	"io/fs"
+	"maps"
 	"path"
 	"strings"
 	"sync"
@@ -23,9 +24,8 @@ type Templates struct {
 	sources []fs.FS
 	buffers sync.Pool
 
-	mu    sync.RWMutex
-	pages map[string]map[string]*template.Template // by language, then page
-	files map[string]fs.FS                         // page or base file to where it lies
+	mu     sync.RWMutex
+	loader *loader
 }
 
 // TemplatesConfig is what Templates are made with.
@@ -49,28 +49,25 @@ func NewTemplates(cfg TemplatesConfig) (*Templates, error) {
 // Add compiles the pages at the root of fsys.
 func (t *Templates) Add(fsys fs.FS) error {
 	t.mu.Lock()
+	defer t.mu.Unlock()
+	l := t.loader.clone()
+	if err := l.addPages(fsys); err != nil {
+		return withSource(err, l.files)
+	}
 	t.sources = append(t.sources, fsys)
-	t.mu.Unlock()
-	return t.Reload()
-}
-
-// AddAll compiles the pages of several directories at once.
-func (t *Templates) AddAll(list ...fs.FS) error {
-	t.mu.Lock()
-	t.sources = append(t.sources, list...)
-	t.mu.Unlock()
-	return t.Reload()
+	t.loader = l
+	return nil
 }
 
 // Reload reads and compiles everything again. When it fails, what was there stays.
 func (t *Templates) Reload() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	l := loader{cfg: t.cfg, pages: map[string]map[string]*template.Template{}, files: map[string]fs.FS{}}
+	l := newLoader(t.cfg)
 	if err := l.load(t.sources); err != nil {
 		return withSource(err, l.files)
 	}
-	t.pages, t.files = l.pages, l.files
+	t.loader = l
 	return nil
 }
 
@@ -82,8 +79,9 @@ func (t *Templates) Render(w io.Writer, lang, page, block string, data any) erro
 		}
 	}
 	t.mu.RLock()
-	tmpl, files := t.pages[t.cfg.Messages.Locale(lang).Lang][page], t.files
+	l := t.loader
 	t.mu.RUnlock()
+	tmpl := l.pages[t.cfg.Messages.Locale(lang).Lang][page]
 	if tmpl == nil {
 		return fmt.Errorf("there is no page %q", page)
 	}
@@ -91,7 +89,7 @@ func (t *Templates) Render(w io.Writer, lang, page, block string, data any) erro
 	defer t.buffers.Put(b)
 	b.Reset()
 	if err := tmpl.ExecuteTemplate(b, block, data); err != nil {
-		return withSource(err, files)
+		return withSource(err, l.files)
 	}
 	_, err := w.Write(b.Bytes())
 	return err
@@ -103,7 +101,7 @@ func (t *Templates) Escape(block string) error {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	var errs []error
-	for lang, pages := range t.pages {
+	for lang, pages := range t.loader.pages {
 		for name, page := range pages {
 			err := page.ExecuteTemplate(io.Discard, block, nil)
 			if escape, ok := errors.AsType[*template.Error](err); ok {
@@ -114,13 +112,27 @@ func (t *Templates) Escape(block string) error {
 	return errors.Join(errs...)
 }
 
-// loader compiles all pages for all languages.
+// loader holds what was compiled. One that Templates have does not change any more.
 type loader struct {
 	cfg   TemplatesConfig
-	pages map[string]map[string]*template.Template
-	files map[string]fs.FS
+	base  map[string]*template.Template            // by language
+	pages map[string]map[string]*template.Template // by language, then page
+	files map[string]fs.FS                         // a file's name to where it lies
 }
 
+func newLoader(cfg TemplatesConfig) *loader {
+	return &loader{cfg, map[string]*template.Template{}, map[string]map[string]*template.Template{}, map[string]fs.FS{}}
+}
+
+func (l *loader) clone() *loader {
+	c := &loader{l.cfg, l.base, map[string]map[string]*template.Template{}, maps.Clone(l.files)}
+	for lang, pages := range l.pages {
+		c.pages[lang] = maps.Clone(pages)
+	}
+	return c
+}
+
+// load compiles the base and the pages of all sources.
 func (l *loader) load(sources []fs.FS) error {
 	for _, lang := range l.cfg.Messages.langs {
 		l.pages[lang] = map[string]*template.Template{}
@@ -134,10 +146,20 @@ func (l *loader) load(sources []fs.FS) error {
 				return err
 			}
 		}
-		for _, fsys := range sources {
-			if err := l.loadPages(l.pages[lang], base, fsys); err != nil {
-				return err
-			}
+		l.base[lang] = base
+	}
+	for _, fsys := range sources {
+		if err := l.addPages(fsys); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *loader) addPages(fsys fs.FS) error {
+	for lang, base := range l.base {
+		if err := l.loadPages(l.pages[lang], base, fsys); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -149,6 +149,7 @@ func (a *App) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r = r.WithContext(context.WithValue(r.Context(), stateKey{}, st))
 	st.request = r
 	a.outer.ServeHTTP(&st.out, r)
+	st.out.start(http.StatusOK) // a handler that wrote nothing answers with an empty 200
 }
 
 func (a *App) build() {
