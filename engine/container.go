@@ -32,7 +32,6 @@ type Spec struct {
 	TTY        bool
 	Stdin      bool // keep standard input open for Attach
 	ReadOnly   bool // the root file system
-	Init       bool // a tiny process 1 that reaps
 	Privileged bool
 	CapAdd     []string
 	CapDrop    []string
@@ -54,14 +53,6 @@ type Mount struct {
 	ReadOnly bool
 	NoCopy   bool  // do not fill a new volume with what the image has at Target
 	Size     int64 // of a tmpfs, in bytes; zero: half of the memory
-}
-
-// A Port of a container that answers on the host.
-type Port struct {
-	IP        string // of the host; empty: all addresses
-	Host      uint16 // zero: any that is free; Container says which
-	Container uint16
-	Protocol  string // "tcp" (also when empty) or "udp"
 }
 
 // Limits of a container; zero is none.
@@ -87,15 +78,6 @@ const (
 type Restart struct {
 	Policy string // empty: no
 	Max    int    // tries of on-failure; zero: without end
-}
-
-// Health is a command that is run in a container to see whether it works.
-type Health struct {
-	Command     []string
-	Interval    time.Duration // zero: 30 s
-	Timeout     time.Duration // zero: 30 s
-	StartPeriod time.Duration // failures before its end do not count
-	Retries     int           // failures in a row; zero: 3
 }
 
 // LogLimits bound what is kept of a container's output.
@@ -140,9 +122,6 @@ type Exit struct {
 	At   time.Time
 }
 
-// Size of a terminal in characters.
-type Size struct{ Columns, Rows uint16 }
-
 // An ExecSpec is a further process in a running container.
 type ExecSpec struct {
 	Command    []string
@@ -163,6 +142,8 @@ type Stats struct {
 	Pids        uint64
 	PidsLimit   uint64
 	OOMKills    uint64
+	Read        uint64 // bytes of block devices
+	Written     uint64
 	Received    uint64 // bytes of the network
 	Sent        uint64
 }

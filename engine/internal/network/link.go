@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strconv"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -217,4 +218,29 @@ func prefixOf(n *net.IPNet) (netip.Prefix, bool) {
 	}
 	bits, _ := n.Mask.Size()
 	return netip.PrefixFrom(ip, bits).Masked(), true
+}
+
+// Traffic counts the bytes that a container received and sent since it joined.
+func (m *Manager) Traffic(id string) (received, sent uint64) {
+	m.mu.Lock()
+	e, ok := m.endpoints[id]
+	var name string
+	if ok {
+		name = vethName(m.networks[e.Network].Bridge, e.IP)
+	}
+	m.mu.Unlock()
+	if !ok {
+		return 0, 0
+	}
+	// This end's traffic is the other end's, turned round.
+	return counter(name, "tx_bytes"), counter(name, "rx_bytes")
+}
+
+func counter(link, name string) uint64 {
+	raw, err := os.ReadFile("/sys/class/net/" + link + "/statistics/" + name)
+	if err != nil {
+		return 0
+	}
+	n, _ := strconv.ParseUint(strings.TrimSpace(string(raw)), 10, 64)
+	return n
 }

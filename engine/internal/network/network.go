@@ -310,3 +310,6 @@ func (m *Manager) Purge() error {
 	m.networks, m.ready = map[string]*Network{}, map[string]bool{}
 	return errors.Join(append(errs, m.save())...)
 }
+
+// Search is what the machine appends to short names.
+func (m *Manager) Search() []string { return m.resolver.Search() }

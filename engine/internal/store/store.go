@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/containerd/containerd/v2/client"
@@ -60,6 +61,9 @@ type Store struct {
 	bolt      *bolt.DB
 	snapshots snapshots.Snapshotter
 	collector *collector
+
+	views  sync.Mutex
+	lowers map[string][]string // chain → directories of its layers
 }
 
 // Open takes the directory for this process alone.
@@ -73,7 +77,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		return nil, err
 	}
 	route(cfg.Log)
-	s := &Store{dir: cfg.Dir, namespace: cfg.Namespace, bolt: file}
+	s := &Store{dir: cfg.Dir, namespace: cfg.Namespace, bolt: file, lowers: map[string][]string{}}
 	if err := s.open(ctx, cfg); err != nil {
 		return nil, errors.Join(err, file.Close())
 	}

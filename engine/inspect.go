@@ -1,0 +1,183 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"sampan.dev/sampan/engine/internal/logfile"
+	"sampan.dev/sampan/engine/internal/supervisor"
+	"sampan.dev/sampan/internal/fault"
+)
+
+// Container tells of one.
+func (e *Engine) Container(ctx context.Context, id string) (Container, error) {
+	c, err := e.find(id)
+	if err != nil {
+		return Container{}, err
+	}
+	r := c.now()
+	if !r.Known {
+		return r.describe(), nil
+	}
+	sup, err := e.supervisor(ctx)
+	if err != nil {
+		return Container{}, err
+	}
+	status, err := sup.Status(ctx, r.ID)
+	if err != nil && !fault.Is(err, fault.KindNotFound) {
+		return Container{}, fmt.Errorf("ask for the state of container %s: %w", r.Name, err)
+	}
+	return e.complete(r, status, err == nil), nil
+}
+
+// Containers lists those that have all of the labels, the oldest first.
+func (e *Engine) Containers(ctx context.Context, labels map[string]string) ([]Container, error) {
+	records := e.all()
+	known := false
+	for _, r := range records {
+		known = known || r.Known
+	}
+	statuses := map[string]supervisor.Status{}
+	if known {
+		sup, err := e.supervisor(ctx)
+		if err != nil {
+			return nil, err
+		}
+		list, err := sup.List(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("ask for the states of the containers: %w", err)
+		}
+		for _, status := range list {
+			statuses[status.ID] = status
+		}
+	}
+	all := make([]Container, 0, len(records))
+	for _, r := range records {
+		if !has(r.Spec.Labels, labels) {
+			continue
+		}
+		status, ok := statuses[r.ID]
+		all = append(all, e.complete(r, status, ok))
+	}
+	return all, nil
+}
+
+func has(labels, wanted map[string]string) bool {
+	for name, value := range wanted {
+		if labels[name] != value {
+			return false
+		}
+	}
+	return true
+}
+
+// complete adds what sampan-init knows. A container that ran and that it does not know any
+// more went down with the machine.
+func (e *Engine) complete(r record, s supervisor.Status, ok bool) Container {
+	c := r.describe()
+	if !ok {
+		if r.Known {
+			c.State, c.Exit = Exited, Exit{Code: lostExit}
+		}
+		return c
+	}
+	c.State, c.Pid, c.Started, c.Restarts = State(s.State), s.Pid, s.Started, s.Restarts
+	if s.Exit != nil {
+		c.Exit = Exit(*s.Exit)
+		c.Finished = s.Exit.At
+	}
+	if s.Health != nil {
+		c.Healthy = s.Health.Status
+	}
+	if s.Error != "" {
+		c.Error = s.Error
+	}
+	if place, ok := e.networks.Endpoint(r.ID); ok {
+		c.IP = place.IP.String()
+	}
+	return c
+}
+
+// lostExit is the code of a run whose end nobody saw.
+const lostExit = 255
+
+// Stats measures a running container.
+func (e *Engine) Stats(ctx context.Context, id string) (Stats, error) {
+	c, sup, err := e.known(ctx, id)
+	if err != nil {
+		return Stats{}, err
+	}
+	s, err := sup.Stats(ctx, c.ID)
+	if err != nil {
+		return Stats{}, err
+	}
+	out := Stats{
+		Time: s.Time, CPU: s.CPU, Memory: s.Memory, MemoryLimit: s.MemoryLimit, Pids: s.Pids,
+		PidsLimit: s.PidsLimit, OOMKills: s.OOMKills, Read: s.Read, Written: s.Written,
+	}
+	out.Received, out.Sent = e.networks.Traffic(c.ID)
+	return out, nil
+}
+
+// Logs calls fn for each line that o asks for.
+func (e *Engine) Logs(ctx context.Context, id string, o LogOptions, fn func(Line) error) error {
+	c, err := e.find(id)
+	if err != nil {
+		return err
+	}
+	r := c.now()
+	files := r.Spec.Logs.Files
+	if files == 0 {
+		files = 3
+	}
+	options := logfile.Options{Tail: o.Tail, Since: o.Since, Until: o.Until}
+	if o.Follow {
+		sup, err := e.supervisor(ctx)
+		if err != nil {
+			return err
+		}
+		ctx, cancel := context.WithCancel(ctx)
+		ended, wait := follow(ctx, sup, r.ID)
+		defer wait()
+		defer cancel()
+		options.Follow = ended
+	}
+	return logfile.File{Path: e.logPath(r.ID), Files: files}.Read(ctx, options, fn)
+}
+
+// errEnded stops the hearing of events.
+var errEnded = errors.New("the container has ended")
+
+// follow returns what is closed when nothing more will be written to a container's log: its
+// last run is over, it is removed, or nobody can tell any more.
+func follow(ctx context.Context, sup *supervisor.Client, id string) (ended <-chan struct{}, wait func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		over := func() {
+			// Asked when no later event can be missed.
+			if status, err := sup.Status(ctx, id); err == nil && status.State == supervisor.Exited {
+				cancel()
+			}
+		}
+		_ = sup.Events(ctx, over, func(ev supervisor.Event) error {
+			if ev.Status.ID == id && (ev.Action == supervisor.OnDelete || ev.Status.State == supervisor.Exited) {
+				return errEnded
+			}
+			return nil
+		})
+	}()
+	return done, func() { <-done }
+}
+
+// report tells of a container.
+func (e *Engine) report(r record, action string, state State, exit *Exit, detail string) {
+	e.hub.send(Event{
+		Time: time.Now(), Type: "container", Action: action, ID: r.ID, Name: r.Name, Labels: r.Spec.Labels,
+		State: state, Exit: exit, Detail: detail,
+	})
+}

@@ -1,0 +1,180 @@
+// Package volume keeps directories that outlive the containers which use them.
+//
+// A volume is a directory below that of the Store, with its data in it and a file that
+// describes it. What Create returned survives power loss.
+package volume
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"sort"
+	"time"
+
+	"github.com/containerd/continuity/fs"
+	securejoin "github.com/cyphar/filepath-securejoin"
+
+	"sampan.dev/sampan/internal/fault"
+)
+
+// A Volume is one of them.
+type Volume struct {
+	Name    string
+	Path    string // on the host
+	Labels  map[string]string
+	Created time.Time
+}
+
+// A Store is safe for concurrent use: each step is one of the file system's.
+type Store struct {
+	dir  string
+	name *regexp.Regexp
+}
+
+// Open keeps volumes in dir.
+func Open(dir string) (*Store, error) {
+	if err := os.MkdirAll(dir, 0o711); err != nil {
+		return nil, fmt.Errorf("make the directory of the volumes: %w", err)
+	}
+	return &Store{dir: dir, name: regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}$`)}, nil
+}
+
+// Create makes a volume, or returns the one that has the name.
+func (s *Store) Create(name string, labels map[string]string) (Volume, error) {
+	if !s.name.MatchString(name) {
+		return Volume{}, fault.Invalid("a volume cannot be named %q", name).
+			Try("use letters, digits, dots, dashes and underscores, and begin with a letter or a digit").On("name")
+	}
+	if v, err := s.Volume(name); err == nil {
+		return v, nil
+	}
+	v := Volume{Name: name, Path: s.data(name), Labels: labels, Created: time.Now().UTC()}
+	if err := os.MkdirAll(v.Path, 0o755); err != nil {
+		return Volume{}, fmt.Errorf("make the volume %s: %w", name, err)
+	}
+	raw, err := json.Marshal(v)
+	if err != nil {
+		return Volume{}, fmt.Errorf("describe the volume %s: %w", name, err)
+	}
+	if err := s.describe(name, raw); err != nil {
+		return Volume{}, fmt.Errorf("describe the volume %s: %w", name, err)
+	}
+	return v, nil
+}
+
+// describe writes the file that makes a directory a volume, last and synced.
+func (s *Store) describe(name string, raw []byte) error {
+	dir := filepath.Join(s.dir, name)
+	f, err := os.CreateTemp(dir, "new")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(raw)
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	if err := os.Rename(f.Name(), filepath.Join(dir, file)); err != nil {
+		return err
+	}
+	for _, d := range []string{dir, s.dir} {
+		if err := syncDir(d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+const file = "volume.json"
+
+func (s *Store) data(name string) string { return filepath.Join(s.dir, name, "data") }
+
+// Volume finds one.
+func (s *Store) Volume(name string) (Volume, error) {
+	if !s.name.MatchString(name) {
+		return Volume{}, fault.NotFound("there is no volume %s", name)
+	}
+	raw, err := os.ReadFile(filepath.Join(s.dir, name, file))
+	if errors.Is(err, os.ErrNotExist) {
+		return Volume{}, fault.NotFound("there is no volume %s", name)
+	}
+	if err != nil {
+		return Volume{}, fmt.Errorf("read the volume %s: %w", name, err)
+	}
+	var v Volume
+	if err := json.Unmarshal(raw, &v); err != nil {
+		return Volume{}, fmt.Errorf("read the volume %s: %w", name, err)
+	}
+	v.Path = s.data(name)
+	return v, nil
+}
+
+// Volumes lists all by name.
+func (s *Store) Volumes() ([]Volume, error) {
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		return nil, fmt.Errorf("list the volumes: %w", err)
+	}
+	all := make([]Volume, 0, len(entries))
+	for _, entry := range entries {
+		v, err := s.Volume(entry.Name())
+		if fault.Is(err, fault.KindNotFound) {
+			continue // being made, or half removed by a crash
+		}
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, v)
+	}
+	sort.Slice(all, func(i, j int) bool { return all[i].Name < all[j].Name })
+	return all, nil
+}
+
+// Remove deletes a volume and what is in it. The caller knows that nobody uses it.
+func (s *Store) Remove(name string) error {
+	if _, err := s.Volume(name); err != nil {
+		return err
+	}
+	// First it is no volume any more, then its data goes: never the other way round.
+	if err := os.Remove(filepath.Join(s.dir, name, file)); err != nil {
+		return fmt.Errorf("remove the volume %s: %w", name, err)
+	}
+	if err := os.RemoveAll(filepath.Join(s.dir, name)); err != nil {
+		return fmt.Errorf("remove the data of the volume %s: %w", name, err)
+	}
+	return nil
+}
+
+// Fill copies what an image has at target into a volume that is still empty, as its first
+// container expects it there.
+func Fill(v Volume, rootfs, target string) error {
+	entries, err := os.ReadDir(v.Path)
+	if err != nil || len(entries) > 0 {
+		return err
+	}
+	source, err := securejoin.SecureJoin(rootfs, target)
+	if err != nil {
+		return fault.Invalid("the image's %s cannot be read: %w", target, err)
+	}
+	info, err := os.Stat(source)
+	if errors.Is(err, os.ErrNotExist) || err == nil && !info.IsDir() {
+		return nil
+	}
+	if err == nil {
+		err = fs.CopyDir(v.Path, source)
+	}
+	if err != nil {
+		return fmt.Errorf("fill the volume %s from the image's %s: %w", v.Name, target, err)
+	}
+	return nil
+}
+
+func syncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

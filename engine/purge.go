@@ -1,0 +1,34 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"os"
+
+	"sampan.dev/sampan/internal/fault"
+)
+
+// Purge removes all containers, networks and everything else that this engine has on the
+// machine outside of its directory; images and named volumes stay. After it only Close is
+// of use.
+func (e *Engine) Purge(ctx context.Context) error {
+	var errs []error
+	for _, r := range e.all() {
+		if err := e.Remove(ctx, r.ID, true); err != nil && !fault.Is(err, fault.KindNotFound) {
+			errs = append(errs, err)
+		}
+	}
+	e.work.Wait()
+	errs = append(errs, e.networks.Purge())
+	e.starting.Lock()
+	e.purged = true
+	sup := e.client
+	e.starting.Unlock()
+	if sup != nil {
+		errs = append(errs, sup.Shutdown(ctx))
+	}
+	if err := os.RemoveAll(e.path("run")); err != nil {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
