@@ -36,6 +36,9 @@ func inContainers(t *testing.T) place {
 	}
 	t.Cleanup(func() {
 		b.Close()
+		if err := e.Purge(context.WithoutCancel(t.Context())); err != nil { // the images stay
+			t.Error(err)
+		}
 		stop()
 		if err := <-ran; err != nil {
 			t.Error(err)

@@ -12,6 +12,7 @@ import (
 	"sampan.dev/sampan/build/internal/job"
 	"sampan.dev/sampan/build/internal/keep"
 	"sampan.dev/sampan/build/internal/pack"
+	"sampan.dev/sampan/build/internal/rootfs"
 	"sampan.dev/sampan/internal/fault"
 )
 
@@ -36,49 +37,51 @@ func (b *Builder) tools(ctx context.Context, j *job.Job, p Package) (tools, erro
 		return tools{}, err
 	}
 	j.Out.Step("Choosing Node")
-	name := binaries()
-	v, integrity, err := b.newest(ctx, j, name, r)
+	v, integrity, err := b.newest(ctx, j, binaries(), r)
 	if err != nil {
 		return tools{}, err
 	}
 	j.Out.Detail("Node %s, the newest release with long support that package.json allows", v)
-	node, err := b.unpacked(ctx, j, name, v, integrity, func(file string) bool { return file == "bin/node" || file == "LICENSE" })
+	image, err := j.Roots.Official(ctx, j.Out, "docker.io/library/node:"+v.String()+"-"+rootfs.Release+"-slim", "node:"+v.String(), func() ([]pack.Part, error) {
+		return b.parts(ctx, j, v, integrity)
+	})
+	return tools{image, "npm", "/usr/local/bin:/usr/bin:/bin", v.String()}, err
+}
+
+// parts are node and npm from the npm registry, for a Debian without them.
+func (b *Builder) parts(ctx context.Context, j *job.Job, v Version, integrity string) ([]pack.Part, error) {
+	node, err := b.unpacked(ctx, j, binaries(), v, integrity, func(file string) bool { return file == "bin/node" })
 	if err != nil {
-		return tools{}, err
+		return nil, err
 	}
-	npm, npmVersion, err := b.npm(ctx, j)
+	npm, err := b.npm(ctx, j)
 	if err != nil {
-		return tools{}, err
+		return nil, err
 	}
-	parts := []pack.Part{
-		{Key: "node " + v.String(), Dir: filepath.Join(node, "bin"), At: "/usr/local/bin"},
-		{Key: "npm " + npmVersion.String(), Dir: npm, At: "/usr/local"},
-	}
-	image, err := j.Roots.OnDebian(ctx, j.Out, "node:"+v.String()+"-npm"+npmVersion.String(), parts)
-	return tools{image, "/usr/local/bin/npm", "/usr/local/bin:/usr/bin:/bin", v.String()}, err
+	return []pack.Part{{Dir: filepath.Join(node, "bin"), At: "/usr/local/bin"}, {Dir: npm, At: "/usr/local"}}, nil
 }
 
 // npm is the directory of npm, laid out as it is below /usr/local.
-func (b *Builder) npm(ctx context.Context, j *job.Job) (string, Version, error) {
+func (b *Builder) npm(ctx context.Context, j *job.Job) (string, error) {
 	r, err := ParseRange(npmRange)
 	if err != nil {
-		return "", Version{}, err
+		return "", err
 	}
 	v, integrity, err := b.newest(ctx, j, "npm", r)
 	if err != nil {
-		return "", v, err
+		return "", err
 	}
 	files, err := b.unpacked(ctx, j, "npm", v, integrity, func(string) bool { return true })
 	if err != nil {
-		return "", v, err
+		return "", err
 	}
 	dir := files + "-installed"
 	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
-		return dir, v, err
+		return dir, err
 	}
 	tmp, err := os.MkdirTemp(b.dir, "npm-")
 	if err != nil {
-		return "", v, fmt.Errorf("lay out npm: %w", err)
+		return "", fmt.Errorf("lay out npm: %w", err)
 	}
 	defer os.RemoveAll(tmp)
 	to := filepath.Join(tmp, "lib/node_modules/npm")
@@ -93,9 +96,9 @@ func (b *Builder) npm(ctx context.Context, j *job.Job) (string, Version, error) 
 		err = errors.Join(err, os.Chmod(filepath.Join(to, cli), 0o755))
 	}
 	if err != nil {
-		return "", v, fmt.Errorf("lay out npm: %w", err)
+		return "", fmt.Errorf("lay out npm: %w", err)
 	}
-	return dir, v, keep.Dir(tmp, dir)
+	return dir, keep.Dir(tmp, dir)
 }
 
 // hostTools are those in the PATH of the server.

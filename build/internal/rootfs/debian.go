@@ -27,8 +27,8 @@ const DebianName = "docker.io/library/debian:" + Release + "-slim"
 // keyring holds the keys that Debian signs its packages with.
 const keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
-// patience is how long a registry may take to say whether it has an image.
-const patience = 20 * time.Second
+// patience is how long a registry may take to give an image.
+const patience = 5 * time.Minute
 
 // Debian is an image of a small Debian: pulled where a registry answers, made from packages where none does.
 func (s *Store) Debian(ctx context.Context, out *step.Output) (string, error) {
@@ -40,14 +40,9 @@ func (s *Store) Debian(ctx context.Context, out *step.Output) (string, error) {
 	if known, err := s.known(ctx, DebianName); known || err != nil {
 		return DebianName, err
 	}
-	pull, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	_, pulled := s.engine.Pull(pull, DebianName, nil)
-	if pulled == nil {
-		return DebianName, nil
-	}
-	if ctx.Err() != nil {
-		return "", ctx.Err()
+	pulled := s.pull(ctx, DebianName)
+	if pulled == nil || ctx.Err() != nil {
+		return DebianName, ctx.Err()
 	}
 	out.Step("No registry answers: making debian:%s-slim from Debian's packages, which is kept for later builds", Release)
 	if err := s.bootstrap(ctx, out); err != nil {
@@ -55,6 +50,14 @@ func (s *Store) Debian(ctx context.Context, out *step.Output) (string, error) {
 			Try("give the server a registry or a Debian mirror, and install mmdebstrap")
 	}
 	return DebianName, nil
+}
+
+// pull asks a registry for an image.
+func (s *Store) pull(ctx context.Context, ref string) error {
+	limited, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	_, err := s.engine.Pull(limited, ref, nil)
+	return err
 }
 
 // bootstrap makes the image with mmdebstrap: one layer whose files have no dates of today.
@@ -74,7 +77,7 @@ func (s *Store) bootstrap(ctx context.Context, out *step.Output) error {
 	defer os.RemoveAll(tmp)
 	file := filepath.Join(tmp, "root.tar")
 	args := []string{
-		"--quiet", "--variant=minbase", "--include=ca-certificates,libstdc++6,netbase,tzdata",
+		"--quiet", "--variant=minbase", "--include=ca-certificates,libatomic1,libstdc++6,netbase,tzdata",
 		"--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/info/*", "--dpkgopt=path-exclude=/usr/share/locale/*",
 		"--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-include=/usr/share/doc/*/copyright",
 		Release, file,
@@ -148,8 +151,9 @@ func mirrorsOf(text []byte) []string {
 	return all
 }
 
-// OnDebian makes an image of Debian, this machine's certificates, and parts.
-func (s *Store) OnDebian(ctx context.Context, out *step.Output, name string, parts []pack.Part) (string, error) {
+// Official is an image that a registry has under official, with this machine's certificates;
+// where no registry answers it is Debian with parts.
+func (s *Store) Official(ctx context.Context, out *step.Output, official, name string, parts func() ([]pack.Part, error)) (string, error) {
 	ref := host + name
 	done, err := s.turns.Take(ctx, ref)
 	if err != nil {
@@ -159,15 +163,20 @@ func (s *Store) OnDebian(ctx context.Context, out *step.Output, name string, par
 	if known, err := s.known(ctx, ref); known || err != nil {
 		return ref, err
 	}
-	base, err := s.Debian(ctx, out)
-	if err != nil {
-		return "", err
+	base, more := official, []pack.Part(nil)
+	if err := s.pull(ctx, official); err != nil {
+		if base, err = s.Debian(ctx, out); err != nil {
+			return "", err
+		}
+		if more, err = parts(); err != nil {
+			return "", err
+		}
 	}
 	trust, err := s.trust()
 	if err != nil {
 		return "", err
 	}
-	layers := pack.Layers(ctx, append(trust, parts...), time.Unix(0, 0))
+	layers := pack.Layers(ctx, append(trust, more...), time.Unix(0, 0))
 	_, err = s.engine.Assemble(ctx, ref, base, layers, engine.ImageConfig{
 		Env: []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
 	})
