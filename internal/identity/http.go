@@ -1,0 +1,97 @@
+package identity
+
+import (
+	"net/http"
+	"strings"
+
+	"sampan.dev/sampan/internal/fault"
+)
+
+const (
+	cookie    = "sampan_session"
+	cookieAge = int(sessionLife / 1e9) // seconds; the server decides what is still good
+)
+
+// Authenticate answers who made a request: by a password or token (Basic, RFC 7617), a
+// token (Bearer, RFC 6750, or "token" as Gitea and Deis write it), or the session cookie.
+// Without any it is a stranger; a header that is wrong is an error, a cookie that has
+// ended is not.
+func (s *Service) Authenticate(r *http.Request) (Who, error) {
+	header := r.Header.Get("Authorization")
+	if header == "" {
+		return s.bySession(r)
+	}
+	scheme, rest, _ := strings.Cut(header, " ")
+	switch strings.ToLower(scheme) {
+	case "basic":
+		return s.byBasic(r)
+	case "bearer", "token":
+		return s.ByToken(r.Context(), strings.TrimSpace(rest))
+	}
+	return Who{}, fault.SignIn("this way to sign in is not known").Try("use Basic, Bearer or token in the Authorization header")
+}
+
+// byBasic also takes a token, in either place: clients differ.
+func (s *Service) byBasic(r *http.Request) (Who, error) {
+	name, password, ok := r.BasicAuth()
+	if !ok {
+		return Who{}, fault.SignIn("the Authorization header is damaged")
+	}
+	if _, ok := parseToken(password); ok {
+		return s.ByToken(r.Context(), password)
+	}
+	if _, ok := parseToken(name); ok && (password == "" || password == "x-oauth-basic") {
+		return s.ByToken(r.Context(), name)
+	}
+	return s.Verify(r.Context(), name, password, r.RemoteAddr)
+}
+
+func (s *Service) bySession(r *http.Request) (Who, error) {
+	c, err := r.Cookie(cookie)
+	if err != nil || c.Value == "" {
+		return Who{}, nil
+	}
+	who, err := s.Session(r.Context(), c.Value)
+	if fault.Is(err, fault.KindSignIn) {
+		return Who{}, nil
+	}
+	return who, err
+}
+
+// Middleware finds out who makes each request; Of tells it to the handlers. A request with
+// wrong credentials goes to fail and no further.
+func (s *Service) Middleware(fail func(http.ResponseWriter, *http.Request, error)) func(http.Handler) http.Handler {
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			who, err := s.Authenticate(r)
+			if err != nil {
+				fail(w, r, err)
+				return
+			}
+			next.ServeHTTP(w, WithWho(r, who))
+		})
+	}
+}
+
+// Remember gives the browser its session. The cookie needs no seal: it is a random number
+// that only the database can tell the meaning of.
+func Remember(w http.ResponseWriter, session string, secure bool) {
+	http.SetCookie(w, &http.Cookie{
+		Name: cookie, Value: session, Path: "/", MaxAge: cookieAge,
+		HttpOnly: true, Secure: secure, SameSite: http.SameSiteLaxMode,
+	})
+}
+
+// SessionIn is the session that the browser sent, or "".
+func SessionIn(r *http.Request) string {
+	c, err := r.Cookie(cookie)
+	if err != nil {
+		return ""
+	}
+	return c.Value
+}
+
+// Forget takes the session from the browser. SignOut ends it.
+func Forget(w http.ResponseWriter) {
+	http.SetCookie(w, &http.Cookie{Name: cookie, Path: "/", MaxAge: -1, HttpOnly: true, SameSite: http.SameSiteLaxMode})
+}

@@ -1,0 +1,169 @@
+package identity
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"fmt"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"sampan.dev/sampan/internal/db"
+	"sampan.dev/sampan/internal/fault"
+	"sampan.dev/sampan/internal/identity/internal/limit"
+)
+
+// SignIn answers a session for a name and a password. From is the address it comes from.
+// An unknown name takes as long and says the same as a wrong password.
+func (s *Service) SignIn(ctx context.Context, name, password, from string) (session string, err error) {
+	who, err := s.Verify(ctx, name, password, from)
+	if err != nil {
+		return "", err
+	}
+	return s.newSession(ctx, s.db, who.ID)
+}
+
+// Verify is SignIn without a session: for doors that get the password with each request.
+func (s *Service) Verify(ctx context.Context, name, password, from string) (Who, error) {
+	name = strings.ToLower(strings.TrimSpace(name))
+	a, err := s.account(ctx, name)
+	if err != nil {
+		return Who{}, err
+	}
+	if a.active && s.proofs.holds(a.who.ID, a.password, password) {
+		return a.who, nil
+	}
+	chances := s.chances(name, from)
+	if err := chances.take(); err != nil {
+		return Who{}, err
+	}
+	ok, err := s.passwords.Verify(ctx, a.password, clip(password))
+	if err != nil {
+		chances.refund()
+		return Who{}, fmt.Errorf("sign in: %w", err)
+	}
+	if !ok || !a.active || len(password) > maxPassword {
+		s.log.Info("a sign-in failed", "name", clip(name), "from", from)
+		return Who{}, wrongPassword()
+	}
+	chances.refund()
+	s.proofs.keep(a.who.ID, a.password, password)
+	return a.who, nil
+}
+
+func wrongPassword() error { return fault.SignIn("the name or the password is wrong").On("password") }
+
+// clip keeps hostile input from costing more than a long password does.
+func clip(s string) string { return s[:min(len(s), maxPassword)] }
+
+type account struct {
+	who      Who
+	password string
+	active   bool
+}
+
+// account is empty when there is none: its password is then wrong.
+func (s *Service) account(ctx context.Context, name string) (a account, err error) {
+	const query = `SELECT p.id, o.name, p.admin, p.active, p.password
+		FROM identity_person p JOIN identity_owner o ON o.id = p.id WHERE o.name = ?`
+	err = s.db.QueryRow(ctx, query, name).Scan(&a.who.ID, &a.who.Name, &a.who.Admin, &a.active, &a.password)
+	if err != nil && !db.NotFound(err) {
+		return account{}, fmt.Errorf("sign in: %w", err)
+	}
+	return a, nil
+}
+
+// chances are what one attempt to sign in uses up, unless it succeeds.
+type chances []chance
+
+type chance struct {
+	limiter *limit.Limiter
+	key     string
+}
+
+func (s *Service) chances(name, from string) chances {
+	name, from = clip(name), network(from)
+	return chances{{s.byBoth, name + " " + from}, {s.byAddress, from}, {s.byName, name}}
+}
+
+func (c chances) take() error {
+	for i, one := range c {
+		if wait := one.limiter.Take(one.key); wait > 0 {
+			c[:i].refund()
+			return fault.TooMany("too many failed sign-ins").Try("try again in %v", max(wait, time.Second).Round(time.Second))
+		}
+	}
+	return nil
+}
+
+func (c chances) refund() {
+	for _, one := range c {
+		one.limiter.Refund(one.key)
+	}
+}
+
+// network is what one customer of a provider has: an IPv4 address or an IPv6 /64.
+func network(from string) string {
+	if ap, err := netip.ParseAddrPort(from); err == nil {
+		from = ap.Addr().String()
+	}
+	addr, err := netip.ParseAddr(from)
+	if err != nil {
+		return clip(from)
+	}
+	addr = addr.Unmap().WithZone("")
+	if addr.Is6() {
+		prefix, err := addr.Prefix(64)
+		if err == nil {
+			return prefix.String()
+		}
+	}
+	return addr.String()
+}
+
+const (
+	proofLife = 5 * time.Minute
+	maxProofs = 1000
+)
+
+// proofs remembers for a few minutes that a password was right: a git push over HTTP sends
+// it three times, and each check would cost 19 MiB. A changed password has another hash
+// and is not found.
+type proofs struct {
+	key []byte
+
+	mu   sync.Mutex
+	ends map[[sha256.Size]byte]time.Time
+}
+
+func newProofs() *proofs {
+	key := make([]byte, 32)
+	rand.Read(key)
+	return &proofs{key: key, ends: map[[sha256.Size]byte]time.Time{}}
+}
+
+func (p *proofs) mark(person int64, hash, password string) [sha256.Size]byte {
+	mac := hmac.New(sha256.New, p.key)
+	fmt.Fprintf(mac, "%d %q %q", person, hash, password)
+	return [sha256.Size]byte(mac.Sum(nil))
+}
+
+func (p *proofs) holds(person int64, hash, password string) bool {
+	mark := p.mark(person, hash, clip(password))
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return time.Now().Before(p.ends[mark]) && len(password) <= maxPassword
+}
+
+func (p *proofs) keep(person int64, hash, password string) {
+	mark := p.mark(person, hash, password)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.ends) >= maxProofs {
+		clear(p.ends)
+	}
+	p.ends[mark] = time.Now().Add(proofLife)
+}
