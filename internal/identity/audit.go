@@ -37,20 +37,10 @@ func (s *Service) AuditLog(ctx context.Context, who Who, before int64, limit int
 	}
 	const query = `SELECT id, at, person, name, action, object, detail FROM identity_audit
 		WHERE id < ? OR ? = 0 ORDER BY id DESC LIMIT ?`
-	rows, err := s.db.Query(ctx, query, before, before, limit)
-	if err != nil {
-		return nil, fmt.Errorf("read the audit log: %w", err)
-	}
-	defer rows.Close()
-	var all []Entry
-	for rows.Next() {
-		var e Entry
+	return list(ctx, s.db, "the audit log", func(row scanner, e *Entry) error {
 		var at db.Time
-		if err := rows.Scan(&e.ID, &at, &e.Person, &e.Name, &e.Action, &e.Object, &e.Detail); err != nil {
-			return nil, fmt.Errorf("read the audit log: %w", err)
-		}
+		err := row.Scan(&e.ID, &at, &e.Person, &e.Name, &e.Action, &e.Object, &e.Detail)
 		e.At = at.Time
-		all = append(all, e)
-	}
-	return all, rows.Err()
+		return err
+	}, query, before, before, limit)
 }

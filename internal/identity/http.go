@@ -73,9 +73,9 @@ func (s *Service) Middleware(fail func(http.ResponseWriter, *http.Request, error
 	}
 }
 
-// Remember gives the browser its session. The cookie needs no seal: it is a random number
+// SetCookie gives the browser its session. The cookie needs no seal: it is a random number
 // that only the database can tell the meaning of.
-func Remember(w http.ResponseWriter, session string, secure bool) {
+func SetCookie(w http.ResponseWriter, session string, secure bool) {
 	http.SetCookie(w, &http.Cookie{
 		Name: cookie, Value: session, Path: "/", MaxAge: cookieAge,
 		HttpOnly: true, Secure: secure, SameSite: http.SameSiteLaxMode,
@@ -91,7 +91,7 @@ func SessionIn(r *http.Request) string {
 	return c.Value
 }
 
-// Forget takes the session from the browser. SignOut ends it.
-func Forget(w http.ResponseWriter) {
+// ClearCookie takes the session from the browser. SignOut ends it.
+func ClearCookie(w http.ResponseWriter) {
 	http.SetCookie(w, &http.Cookie{Name: cookie, Path: "/", MaxAge: -1, HttpOnly: true, SameSite: http.SameSiteLaxMode})
 }

@@ -122,22 +122,12 @@ func (s *Service) Keys(ctx context.Context, who Who, person int64) ([]Key, error
 		return nil, err
 	}
 	const query = `SELECT id, title, public, fingerprint, created, used FROM identity_key WHERE person = ? ORDER BY id`
-	rows, err := s.db.Query(ctx, query, person)
-	if err != nil {
-		return nil, fmt.Errorf("list keys: %w", err)
-	}
-	defer rows.Close()
-	var all []Key
-	for rows.Next() {
-		var k Key
+	return list(ctx, s.db, "keys", func(row scanner, k *Key) error {
 		var created, used db.Time
-		if err := rows.Scan(&k.ID, &k.Title, &k.Public, &k.Fingerprint, &created, &used); err != nil {
-			return nil, fmt.Errorf("list keys: %w", err)
-		}
+		err := row.Scan(&k.ID, &k.Title, &k.Public, &k.Fingerprint, &created, &used)
 		k.Created, k.Used = created.Time, used.Time
-		all = append(all, k)
-	}
-	return all, rows.Err()
+		return err
+	}, query, person)
 }
 
 // RemoveKey shuts the door again.

@@ -120,7 +120,7 @@ func insertPerson(ctx context.Context, tx *db.Tx, n NewPerson, hash string) (Per
 const personColumns = `SELECT p.id, o.name, o.full_name, p.email, p.admin, p.active, p.lang, p.theme, o.created
 	FROM identity_person p JOIN identity_owner o ON o.id = p.id `
 
-func scanPerson(row interface{ Scan(...any) error }) (Person, error) {
+func scanPerson(row scanner) (Person, error) {
 	var p Person
 	var created db.Time
 	err := row.Scan(&p.ID, &p.Name, &p.FullName, &p.Email, &p.Admin, &p.Active, &p.Lang, &p.Theme, &created)
@@ -164,20 +164,11 @@ func (s *Service) People(ctx context.Context, who Who) ([]Person, error) {
 	if who.Stranger() {
 		return nil, fault.SignIn("sign in first")
 	}
-	rows, err := s.db.Query(ctx, personColumns+`ORDER BY o.name`)
-	if err != nil {
-		return nil, fmt.Errorf("list people: %w", err)
-	}
-	defer rows.Close()
-	var all []Person
-	for rows.Next() {
-		p, err := scanPerson(rows)
-		if err != nil {
-			return nil, fmt.Errorf("list people: %w", err)
-		}
-		all = append(all, p.shownTo(who))
-	}
-	return all, rows.Err()
+	return list(ctx, s.db, "people", func(row scanner, p *Person) error {
+		found, err := scanPerson(row)
+		*p = found.shownTo(who)
+		return err
+	}, personColumns+`ORDER BY o.name`)
 }
 
 // Changes to an account; nil leaves a field as it is.
@@ -260,7 +251,7 @@ func (s *Service) SetPassword(ctx context.Context, who Who, id int64, old, passw
 	if err != nil {
 		return err
 	}
-	return s.changeAccount(ctx, who, id, "person.password", `UPDATE identity_person SET password = ? WHERE id = ?`, hash, id)
+	return s.changeAccount(ctx, who, id, "person.password", anybody, `UPDATE identity_person SET password = ? WHERE id = ?`, hash, id)
 }
 
 // prove checks the old password, as often as one may sign in.
@@ -279,12 +270,18 @@ func (s *Service) prove(ctx context.Context, id int64, name, stored, old string)
 	return err
 }
 
-// changeAccount runs one statement, ends the sessions and takes it down.
-func (s *Service) changeAccount(ctx context.Context, who Who, id int64, action, statement string, args ...any) error {
+// anybody is no condition of changeAccount.
+func anybody(*db.Tx) error { return nil }
+
+// changeAccount runs one statement on a condition, ends the sessions and takes it down.
+func (s *Service) changeAccount(ctx context.Context, who Who, id int64, action string, allowed func(*db.Tx) error, statement string, args ...any) error {
 	return s.db.Tx(ctx, func(tx *db.Tx) error {
 		var name string
 		if err := tx.QueryRow(ctx, `SELECT name FROM person WHERE id = ?`, id).Scan(&name); err != nil {
 			return notFoundPerson(err)
+		}
+		if err := allowed(tx); err != nil {
+			return err
 		}
 		if _, err := tx.Exec(ctx, statement, args...); err != nil {
 			return fmt.Errorf("%s %s: %w", action, name, err)
@@ -325,15 +322,18 @@ func (s *Service) demote(ctx context.Context, who Who, id int64, down bool, acti
 	if err := who.mustAdminister(); err != nil {
 		return err
 	}
-	if down {
+	return s.changeAccount(ctx, who, id, action, func(tx *db.Tx) error {
+		if !down {
+			return nil
+		}
 		var others int
 		const query = `SELECT count(*) FROM identity_person WHERE admin AND active AND id <> ?`
-		if err := s.db.QueryRow(ctx, query, id).Scan(&others); err != nil {
+		if err := tx.QueryRow(ctx, query, id).Scan(&others); err != nil {
 			return fmt.Errorf("%s: %w", action, err)
 		}
 		if others == 0 {
 			return fault.Conflict("this is the last administrator").Try("make somebody else an administrator first")
 		}
-	}
-	return s.changeAccount(ctx, who, id, action, statement, args...)
+		return nil
+	}, statement, args...)
 }

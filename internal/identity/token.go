@@ -88,26 +88,17 @@ func (s *Service) Tokens(ctx context.Context, who Who, person int64) ([]Token, e
 		return nil, err
 	}
 	const query = `SELECT id, name, scope, created, used FROM identity_token WHERE person = ? ORDER BY id DESC`
-	rows, err := s.db.Query(ctx, query, person)
-	if err != nil {
-		return nil, fmt.Errorf("list tokens: %w", err)
-	}
-	defer rows.Close()
-	var all []Token
-	for rows.Next() {
-		var t Token
+	return list(ctx, s.db, "tokens", func(row scanner, t *Token) error {
 		var scope *string
 		var created, used db.Time
-		if err := rows.Scan(&t.ID, &t.Name, &scope, &created, &used); err != nil {
-			return nil, fmt.Errorf("list tokens: %w", err)
+		if err := row.Scan(&t.ID, &t.Name, &scope, &created, &used); err != nil {
+			return err
 		}
-		if t.Scope, err = decodeScope(scope); err != nil {
-			return nil, fmt.Errorf("list tokens: %w", err)
-		}
+		var err error
 		t.Created, t.Used = created.Time, used.Time
-		all = append(all, t)
-	}
-	return all, rows.Err()
+		t.Scope, err = decodeScope(scope)
+		return err
+	}, query, person)
 }
 
 // RevokeToken ends a token.
