@@ -40,6 +40,9 @@ func (e *exchange) http2(b *backend) (again bool, err error) {
 	copyHeader(h, resp.Header)
 	e.identify(h)
 	e.w.WriteHeader(resp.StatusCode)
+	if resp.Header["Grpc-Status"] != nil {
+		return false, nil // this header is the trailer too: nothing may follow
+	}
 	if err := e.copyBody(resp.Body, nil); err != nil {
 		e.finish(err, e.r.Context().Err() == nil, h, nil)
 	}

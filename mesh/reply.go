@@ -32,6 +32,9 @@ func (e *exchange) receive(b *backend, p *reply) {
 		h["Connection"] = []string{"close"} // what is left of the body is nobody's request
 	}
 	e.w.WriteHeader(p.StatusCode)
+	if len(p.Trailer) > 0 {
+		_ = http.NewResponseController(e.w).Flush() // or the body gets a length, and no trailer
+	}
 	err := e.copyBody(p.Body, p.conn)
 	there := p.stop()
 	whole := err == nil && p.upload.finished()

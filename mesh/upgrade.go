@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"sync/atomic"
 )
 
 // upgradeTo is the protocol that a client asks to switch to: websocket, or any other that is
@@ -46,7 +45,7 @@ func (e *exchange) upgrade(p *reply) {
 	if buffered.Flush() != nil {
 		return
 	}
-	join(client, buffered.Reader, p.conn, &e.sample)
+	e.in, e.out = join(client, buffered.Reader, p.conn.Conn, p.conn.br)
 }
 
 type errUpgrade struct{ asked, got string }
@@ -72,29 +71,33 @@ func writeSwitch(w *bufio.Writer, h http.Header) {
 	w.WriteString("\r\n")
 }
 
-// join copies both ways until both ends have finished sending, or one is broken.
-func join(client net.Conn, fromClient io.Reader, c *conn, count *sample) {
-	var up atomic.Int64
+// join copies both ways until both ends have finished sending, or one is broken. The readers
+// hold what has been read ahead.
+func join(client net.Conn, fromClient *bufio.Reader, backend net.Conn, fromBackend *bufio.Reader) (in, out int64) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		n, err := io.Copy(c.Conn, fromClient)
-		up.Store(n)
-		halfClose(c.Conn, err)
+		in = pour(backend, client, fromClient)
 	}()
-	n, err := io.Copy(client, c.br)
-	halfClose(client, err)
-	if err != nil {
-		c.Close()
-	}
+	out = pour(client, backend, fromBackend)
 	<-done
-	count.in, count.out = up.Load(), n
+	return in, out
 }
 
-// halfClose passes on the end of one direction; an error ends both.
-func halfClose(to net.Conn, err error) {
-	if half, ok := to.(interface{ CloseWrite() error }); ok && err == nil && half.CloseWrite() == nil {
-		return
+// pour copies one direction, in the kernel where it can, and passes on its end. An error ends
+// both directions.
+func pour(to, from net.Conn, ahead *bufio.Reader) int64 {
+	early, err := ahead.Peek(ahead.Buffered())
+	if err == nil {
+		_, err = to.Write(early)
 	}
-	to.Close()
+	n := int64(0)
+	if err == nil {
+		n, err = io.Copy(to, from)
+	}
+	if half, ok := to.(interface{ CloseWrite() error }); err != nil || !ok || half.CloseWrite() != nil {
+		to.Close()
+		from.Close()
+	}
+	return n + int64(len(early))
 }
