@@ -15,6 +15,8 @@ package engine
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -158,7 +160,7 @@ func (e *Engine) supervisor(ctx context.Context) (*supervisor.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := supervisor.Start(ctx, supervisor.Config{Dir: e.path("init"), Init: path, Log: e.log})
+	c, err := supervisor.Start(ctx, supervisor.Config{Dir: e.path("init"), Init: path, Cgroup: e.cgroup(), Log: e.log})
 	if err != nil {
 		return nil, fmt.Errorf("start sampan-init: %w", err)
 	}
@@ -168,6 +170,12 @@ func (e *Engine) supervisor(ctx context.Context) (*supervisor.Client, error) {
 	default:
 	}
 	return c, nil
+}
+
+// cgroup is the parent of all control groups of this engine.
+func (e *Engine) cgroup() string {
+	sum := sha256.Sum256([]byte(e.dir))
+	return "/sampan/" + hex.EncodeToString(sum[:6])
 }
 
 // lost forgets a client whose sampan-init is gone, so that the next call starts another one.

@@ -4,6 +4,8 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"log/slog"
@@ -16,7 +18,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/nftables"
+
 	"sampan.dev/sampan/engine"
+	"sampan.dev/sampan/engine/internal/initbin/initbintest"
 	"sampan.dev/sampan/internal/fault"
 )
 
@@ -37,7 +42,7 @@ func machine(t testing.TB) (initPath, busybox string) {
 	if err != nil {
 		missing("install the package busybox-static")
 	}
-	return built(t), busybox
+	return initbintest.Build(t), busybox
 }
 
 // open is an engine in a directory of the test, which takes all its containers with it.
@@ -124,6 +129,36 @@ func leftovers(t testing.TB, dir string) {
 	for line := range strings.Lines(string(mounts)) {
 		if strings.Contains(line, dir) {
 			t.Errorf("a mount stays: %s", line)
+		}
+	}
+	sum := sha256.Sum256([]byte(dir + "/network"))
+	key := hex.EncodeToString(sum[:])[:7]
+	if links, err := net.Interfaces(); err == nil {
+		for _, l := range links {
+			if strings.Contains(l.Name, key) {
+				t.Errorf("the interface %s stays", l.Name)
+			}
+		}
+	}
+	if c, err := nftables.New(); err == nil {
+		tables, _ := c.ListTables()
+		for _, table := range tables {
+			if strings.Contains(table.Name, key) {
+				t.Errorf("the table %s stays", table.Name)
+			}
+		}
+	}
+	sum = sha256.Sum256([]byte(dir))
+	key = hex.EncodeToString(sum[:])[:12]
+	groups, _ := filepath.Glob("/sys/fs/cgroup/*/sampan/" + key)
+	more, _ := filepath.Glob("/sys/fs/cgroup/sampan/" + key)
+	for _, group := range append(groups, more...) {
+		t.Errorf("the cgroup %s stays", group)
+	}
+	programs, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, file := range programs {
+		if raw, err := os.ReadFile(file); err == nil && bytes.Contains(raw, []byte(dir)) {
+			t.Errorf("a process stays: %q", raw)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
 
 	"sampan.dev/sampan/internal/fault"
 )
@@ -25,10 +26,25 @@ func (e *Engine) Purge(ctx context.Context) error {
 	sup := e.client
 	e.starting.Unlock()
 	if sup != nil {
-		errs = append(errs, sup.Shutdown(ctx))
+		errs = append(errs, sup.Shutdown(ctx), e.ungroup())
 	}
 	if err := os.RemoveAll(e.path("run")); err != nil {
 		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// ungroup removes the empty control groups, in one hierarchy or in all of version 1.
+func (e *Engine) ungroup() error {
+	var errs []error
+	for _, base := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/*"} {
+		found, err := filepath.Glob(base + e.cgroup())
+		errs = append(errs, err)
+		for _, group := range found {
+			if err := os.Remove(group); err != nil && !errors.Is(err, os.ErrNotExist) {
+				errs = append(errs, err)
+			}
+		}
 	}
 	return errors.Join(errs...)
 }
