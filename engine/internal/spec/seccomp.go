@@ -32,11 +32,9 @@ func (f *Filters) Program(bounding []string) ([]byte, error) {
 	if p, ok := f.made[key]; ok {
 		return p, nil
 	}
-	profile, err := seccomp.GetDefaultProfile(&specs.Spec{
-		Process: &specs.Process{Capabilities: &specs.LinuxCapabilities{Bounding: sorted}},
-	})
+	profile, err := DefaultProfile(sorted)
 	if err != nil {
-		return nil, fmt.Errorf("read the default seccomp profile: %w", err)
+		return nil, err
 	}
 	p, err := Compile(profile)
 	if err != nil {
@@ -47,6 +45,17 @@ func (f *Filters) Program(bounding []string) ([]byte, error) {
 	}
 	f.made[key] = p
 	return p, nil
+}
+
+// DefaultProfile is Docker's, for this machine and these capabilities in the bounding set.
+func DefaultProfile(bounding []string) (*specs.LinuxSeccomp, error) {
+	profile, err := seccomp.GetDefaultProfile(&specs.Spec{
+		Process: &specs.Process{Capabilities: &specs.LinuxCapabilities{Bounding: bounding}},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the default seccomp profile: %w", err)
+	}
+	return profile, nil
 }
 
 // The x32 calls of x86-64 are told apart by this bit of their number.

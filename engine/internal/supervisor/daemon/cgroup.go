@@ -105,12 +105,28 @@ func (c *container) watchOOM(r *run) {
 			if _, err := f.Read(buf); err != nil { // the run is over
 				return
 			}
-			if n := r.oomKills(); n > seen {
+			if n := r.awaitOOM(seen); n > seen {
 				seen = n
 				c.change(supervisor.OnOOM, func(s *supervisor.Status) { s.OOMs = n })
 			}
 		}
 	})
+}
+
+// awaitOOM returns the count when it has grown. Version 1 of control groups tells of the lack
+// before the kernel has chosen what to kill, and not again after; that takes moments.
+func (r *run) awaitOOM(seen uint64) uint64 {
+	for range 100 {
+		if n := r.oomKills(); n > seen {
+			return n
+		}
+		select {
+		case <-r.done:
+			return seen
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	return seen
 }
 
 // notifyOOM opens a file that can be read when a count changes: an eventfd with version 1 of

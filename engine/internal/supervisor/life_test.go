@@ -1,0 +1,267 @@
+package supervisor_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"sampan.dev/sampan/engine/internal/spec"
+	"sampan.dev/sampan/engine/internal/supervisor"
+	"sampan.dev/sampan/internal/fault"
+)
+
+func TestStopAsksFirst(t *testing.T) {
+	w := newWorld(t)
+	id := w.start(w.request("trap 'exit 5' TERM; echo ready; while :; do sleep 0.01; done"))
+	w.untilOutput(id, "ready")
+	e, err := w.Stop(t.Context(), id, 10*time.Second)
+	if err != nil || e.Code != 5 {
+		t.Errorf("a polite program: %+v, %v", e, err)
+	}
+	id = w.start(w.request("trap '' TERM; echo ready; while :; do sleep 0.01; done"))
+	w.untilOutput(id, "ready")
+	e, err = w.Stop(t.Context(), id, 20*time.Millisecond)
+	if err != nil || e.Code != 137 {
+		t.Errorf("a deaf program: %+v, %v", e, err)
+	}
+}
+
+// untilOutput waits for a word in the log, by the log's own growth.
+func (w *world) untilOutput(id, word string) {
+	w.Helper()
+	ctx, cancel := context.WithTimeout(w.Context(), 10*time.Second)
+	defer cancel()
+	for ctx.Err() == nil {
+		b, _ := os.ReadFile(filepath.Join(w.dir, id+".log"))
+		if strings.Contains(string(b), word) {
+			return
+		}
+		if _, err := w.Status(ctx, id); err != nil { // a call is a pause, too
+			break
+		}
+	}
+	w.Fatalf("%q was never written", word)
+}
+
+func TestRestartPolicies(t *testing.T) {
+	w := newWorld(t)
+	for _, c := range []struct {
+		does     string
+		restart  supervisor.Restart
+		script   string
+		restarts int
+		code     int
+	}{
+		{"no: a failure stays", supervisor.Restart{}, "exit 1", 0, 1},
+		{"on-failure: tries as often as allowed", supervisor.Restart{Policy: supervisor.RestartOnFailure, Max: 2}, "exit 4", 2, 4},
+		{"on-failure: a success stays", supervisor.Restart{Policy: supervisor.RestartOnFailure}, "exit 0", 0, 0},
+	} {
+		t.Run(c.does, func(t *testing.T) {
+			id := w.start(w.request(c.script, func(_ *spec.Options, r *supervisor.Request) { r.Restart = c.restart }))
+			s := w.until(id, "end", func(s supervisor.Status) bool {
+				return s.State == supervisor.Exited && s.Restarts == c.restarts
+			})
+			if s.Exit.Code != c.code {
+				t.Errorf("got %+v", s)
+			}
+		})
+	}
+	t.Run("always: until it is stopped", func(t *testing.T) {
+		id := w.start(w.request("exit 0", func(_ *spec.Options, r *supervisor.Request) {
+			r.Restart.Policy = supervisor.RestartAlways
+		}))
+		w.until(id, "second restart", func(s supervisor.Status) bool { return s.Restarts >= 2 })
+		_, err := w.Stop(t.Context(), id, 0)
+		w.must(err)
+		if s, _ := w.Status(t.Context(), id); s.State != supervisor.Exited || !s.Stopped {
+			t.Errorf("got %+v", s)
+		}
+	})
+}
+
+func TestHealth(t *testing.T) {
+	w := newWorld(t)
+	id := w.start(w.request("touch /tmp/well; sleep 1000", func(_ *spec.Options, r *supervisor.Request) {
+		r.Health = &supervisor.Health{Command: []string{"sh", "-c", "echo looking; ls /tmp/well"}, Interval: 20 * time.Millisecond, Retries: 2}
+	}))
+	s := w.until(id, "health", func(s supervisor.Status) bool { return s.Health != nil && s.Health.Status == supervisor.IsHealthy })
+	if got := s.Health.Checks[0].Output; !strings.Contains(got, "looking") {
+		t.Errorf("the check said %q", got)
+	}
+	w.exec(id, "rm /tmp/well || busybox rm /tmp/well")
+	w.until(id, "illness", func(s supervisor.Status) bool { return s.Health != nil && s.Health.Status == supervisor.Unhealthy })
+}
+
+func TestMemoryLimit(t *testing.T) {
+	w := newWorld(t)
+	limit := func(o *spec.Options, _ *supervisor.Request) { o.Limits.Memory = 16 << 20 }
+	_, exit := w.run("exec dd if=/dev/zero of=/dev/null bs=200M count=1", limit)
+	if exit.Code != 137 || !exit.OOM {
+		t.Errorf("a program that eats its limit: %+v", exit)
+	}
+	id := w.start(w.request("dd if=/dev/zero of=/dev/null bs=200M count=1; sleep 1000", limit))
+	w.until(id, "kill", func(s supervisor.Status) bool { return s.OOMs == 1 && s.State == supervisor.Running })
+	stats, err := w.Stats(t.Context(), id)
+	if err != nil || stats.MemoryLimit != 16<<20 || stats.OOMKills != 1 || stats.Memory == 0 || stats.Pids == 0 {
+		t.Errorf("got %+v, %v", stats, err)
+	}
+}
+
+func TestPidsLimit(t *testing.T) {
+	w := newWorld(t)
+	out, _ := w.run("for i in 1 2 3 4 5 6 7 8; do sleep 0.2 & done 2>&1; wait", func(o *spec.Options, _ *supervisor.Request) { o.Limits.Pids = 4 })
+	if !strings.Contains(out, "fork") {
+		t.Errorf("nine processes in four: %q", out)
+	}
+}
+
+func TestUpdate(t *testing.T) {
+	w := newWorld(t)
+	id := w.start(w.request("sleep 1000", func(o *spec.Options, _ *supervisor.Request) { o.Limits.Memory = 32 << 20 }))
+	r, err := spec.Resources(spec.Limits{Memory: 64 << 20, Pids: 7})
+	w.must(err)
+	w.must(w.Update(t.Context(), id, supervisor.Update{Resources: r}))
+	s, err := w.Stats(t.Context(), id)
+	if err != nil || s.MemoryLimit != 64<<20 || s.PidsLimit != 7 {
+		t.Errorf("got %+v, %v", s, err)
+	}
+	if out, _ := w.exec(id, "head -c 1 /dev/null && echo ok"); out != "ok\n" {
+		t.Errorf("devices after an update: %q", out)
+	}
+}
+
+func TestPause(t *testing.T) {
+	w := newWorld(t)
+	id := w.start(w.request("sleep 1000"))
+	w.must(w.Pause(t.Context(), id))
+	if s, _ := w.Status(t.Context(), id); s.State != supervisor.Paused {
+		t.Errorf("got %+v", s)
+	}
+	_, err := w.Exec(t.Context(), id, supervisor.Process{Args: []string{"true"}}, supervisor.Streams{})
+	if !fault.Is(err, fault.KindConflict) {
+		t.Errorf("exec in a paused container: %v", err)
+	}
+	w.must(w.Resume(t.Context(), id))
+	if _, code := w.exec(id, "true"); code != 0 {
+		t.Error("exec after resume failed")
+	}
+	w.must(w.Pause(t.Context(), id))
+	if e, err := w.Stop(t.Context(), id, 0); err != nil || e.Code != 137 {
+		t.Errorf("stop of a paused container: %+v, %v", e, err)
+	}
+}
+
+func TestPrepareHoldsTheProgram(t *testing.T) {
+	w := newWorld(t)
+	r := w.request("echo ran")
+	w.must(w.Create(t.Context(), r))
+	pid, err := w.Prepare(t.Context(), r.ID)
+	w.must(err)
+	if _, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", pid)); err != nil {
+		t.Error(err)
+	}
+	if out := w.output(r); out != "" {
+		t.Errorf("it wrote %q before its start", out)
+	}
+	_, err = w.Start(t.Context(), r.ID)
+	w.must(err)
+	w.wait(r.ID)
+	if out := w.output(r); out != "ran\n" {
+		t.Errorf("it wrote %q", out)
+	}
+	r = w.request("echo ran")
+	w.must(w.Create(t.Context(), r))
+	_, err = w.Prepare(t.Context(), r.ID)
+	w.must(err)
+	w.must(w.Delete(t.Context(), r.ID, true))
+}
+
+func TestMistakesAreTold(t *testing.T) {
+	w := newWorld(t)
+	id := w.start(w.request("sleep 1000"))
+	ctx := t.Context()
+	for _, c := range []struct {
+		does string
+		err  error
+		kind fault.Kind
+	}{
+		{"starting what runs", second(w.Start(ctx, id)), fault.KindConflict},
+		{"deleting what runs", w.Delete(ctx, id, false), fault.KindConflict},
+		{"starting what is not", second(w.Start(ctx, "nobody")), fault.KindNotFound},
+		{"a signal that is not", w.Kill(ctx, id, 99), fault.KindInvalid},
+		{"an ID that leads away", w.Create(ctx, supervisor.Request{ID: "../x"}), fault.KindInvalid},
+		{"no configuration", w.Create(ctx, supervisor.Request{ID: "x"}), fault.KindInvalid},
+		{"resuming what runs", w.Resume(ctx, id), fault.KindConflict},
+		{"resizing without a terminal", w.Resize(ctx, id, supervisor.Size{Columns: 1, Rows: 1}), fault.KindConflict},
+		{"shutting down", w.Shutdown(ctx), fault.KindConflict},
+	} {
+		if !fault.Is(c.err, c.kind) {
+			t.Errorf("%s: %v", c.does, c.err)
+		}
+	}
+}
+
+func second[T any](_ T, err error) error { return err }
+
+// A daemon that is killed costs nobody a container, a line or an exit.
+func TestTheNextDaemonTakesOver(t *testing.T) {
+	w := newWorld(t)
+	script := "i=0; while [ $i -lt 200 ]; do echo line $i; i=$((i+1)); sleep 0.005; done; exit 9"
+	r := w.request(script)
+	w.start(r)
+	idle := w.start(w.request("sleep 1000"))
+	ended := w.start(w.request("exit 6"))
+	w.wait(ended)
+	w.untilOutput(r.ID, "line 10")
+	w.must(syscall.Kill(w.Pid(), syscall.SIGKILL))
+	w.connectAgain()
+	if e := w.wait(r.ID); e.Code != 9 && e.Code != 255 {
+		t.Errorf("the exit: %+v", e)
+	}
+	var want strings.Builder
+	for i := range 200 {
+		fmt.Fprintf(&want, "line %d\n", i)
+	}
+	if got := w.output(r); got != want.String() {
+		t.Errorf("the log has %d bytes, want %d", len(got), want.Len())
+	}
+	if e := w.wait(ended); e.Code != 6 {
+		t.Errorf("an exit before: %+v", e)
+	}
+	if out, code := w.exec(idle, "echo here"); out != "here\n" || code != 0 {
+		t.Errorf("exec in an adopted container: %q %d", out, code)
+	}
+	if e, err := w.Stop(t.Context(), idle, 0); err != nil || e.Code != 137 && e.Code != 255 {
+		t.Errorf("stop of an adopted container: %+v, %v", e, err)
+	}
+	_, err := w.Start(t.Context(), idle)
+	w.must(err)
+}
+
+func (w *world) connectAgain() {
+	w.Helper()
+	was := w.Pid()
+	for w.Pid() == was {
+		w.connect()
+	}
+}
+
+func TestNothingIsLeftBehind(t *testing.T) {
+	w := newWorld(t)
+	r := w.request("true")
+	w.wait(w.start(r))
+	w.must(w.Delete(t.Context(), r.ID, false))
+	for _, pattern := range []string{
+		filepath.Join(w.cfg.Dir, "containers", "*"), filepath.Join(w.cfg.Dir, "runtime", "*"),
+		"/sys/fs/cgroup/*/sampan/*/" + r.ID, "/sys/fs/cgroup/sampan/*/" + r.ID,
+	} {
+		if left, _ := filepath.Glob(pattern); len(left) != 0 {
+			t.Errorf("left behind: %v", left)
+		}
+	}
+}
