@@ -82,7 +82,7 @@ func pack(t *testing.T, dir, commit string) []byte {
 // receive brings a commit in the way a push does.
 func receive(t *testing.T, r git.Repo, dir, commit, ref string) {
 	t.Helper()
-	q, err := r.Quarantine(true)
+	q, err := r.Quarantine()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -212,7 +212,7 @@ func TestPacksThatAreRefused(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			_, r := open(t)
-			q, err := r.Quarantine(true)
+			q, err := r.Quarantine()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -234,7 +234,7 @@ func TestQuarantineIsInvisibleAndChecked(t *testing.T) {
 	_, r := open(t)
 	ctx := t.Context()
 	dir, head := history(t)
-	q, err := r.Quarantine(true)
+	q, err := r.Quarantine()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -292,7 +292,7 @@ func TestMaintainJoinsPacks(t *testing.T) {
 		write(t, dir, "n.txt", strings.Repeat("x", i+1))
 		client(t, dir, "add", ".")
 		client(t, dir, "commit", "-qm", "n")
-		q, err := r.Quarantine(false)
+		q, err := r.Quarantine()
 		if err != nil {
 			t.Fatal(err)
 		}

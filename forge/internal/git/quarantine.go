@@ -24,14 +24,9 @@ type Quarantine struct {
 	drained chan struct{}
 }
 
-// Quarantine prepares for the objects of one push. alone says that no other push to this
-// repository is under way: then what a crash left behind is removed first.
-func (r Repo) Quarantine(alone bool) (*Quarantine, error) {
-	objects := filepath.Join(r.dir, "objects")
-	if alone {
-		r.sweep(objects)
-	}
-	dir, err := os.MkdirTemp(objects, "incoming-")
+// Quarantine prepares for the objects of one push.
+func (r Repo) Quarantine() (*Quarantine, error) {
+	dir, err := os.MkdirTemp(filepath.Join(r.dir, "objects"), "incoming-")
 	if err != nil {
 		return nil, full(fmt.Errorf("make quarantine: %w", err))
 	}
@@ -41,8 +36,9 @@ func (r Repo) Quarantine(alone bool) (*Quarantine, error) {
 	return &Quarantine{repo: r, dir: dir, empty: true}, nil
 }
 
-func (r Repo) sweep(objects string) {
-	old, _ := filepath.Glob(filepath.Join(objects, "incoming-*"))
+// Sweep removes the quarantines that a crash left behind. No push may be under way.
+func (r Repo) Sweep() {
+	old, _ := filepath.Glob(filepath.Join(r.dir, "objects", "incoming-*"))
 	for _, dir := range old {
 		if err := os.RemoveAll(dir); err != nil {
 			r.g.cfg.Log.Warn("left-over objects stay", "dir", dir, "err", err)

@@ -1,0 +1,65 @@
+package forge_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+
+	"sampan.dev/sampan/forge"
+	"sampan.dev/sampan/internal/event"
+	"sampan.dev/sampan/internal/identity"
+)
+
+func TestPushAndCloneOverBothDoors(t *testing.T) {
+	pushed := make(chan forge.Push, 8)
+	s := serve(t, func(s *site) {
+		s.must(event.On(s.events, forge.Pushed, "test", func(_ context.Context, p forge.Push) error {
+			pushed <- p
+			return nil
+		}))
+		s.forge.AfterPush(func(_ context.Context, p forge.Push, out io.Writer) error {
+			fmt.Fprintf(out, "deploying %d update of %s\n", len(p.Updates), p.Path)
+			return nil
+		})
+	})
+	ann := s.person("ann")
+	for _, door := range []struct{ name, url string }{
+		{"ssh", ann.sshURL("ann/ssh.git")},
+		{"http", ann.httpURL("ann", "ann/http")},
+	} {
+		t.Run(door.name, func(t *testing.T) {
+			s.create("ann", door.name, identity.Private)
+			dir := ann.work()
+			out := ann.git(dir, "push", door.url, "main")
+			if !strings.Contains(out, "remote: deploying 1 update of ann/"+door.name) {
+				t.Errorf("the push says %q", out)
+			}
+			p := <-pushed
+			if p.Path != "ann/"+door.name || p.PusherName != "ann" || len(p.Updates) != 1 || p.Updates[0].Ref != "refs/heads/main" {
+				t.Errorf("event %+v", p)
+			}
+			copied := t.TempDir()
+			ann.git(copied, "clone", "-q", door.url, "copy")
+			if a, b := ann.git(copied+"/copy", "rev-parse", "HEAD"), ann.git(dir, "rev-parse", "HEAD"); a != b || a != p.Updates[0].New {
+				t.Errorf("cloned %s, pushed %s, announced %s", a, b, p.Updates[0].New)
+			}
+			ann.commit(dir, "more.txt", "more")
+			ann.git(dir, "push", "-q", door.url, "main", "HEAD:refs/tags/v1")
+			if p := <-pushed; len(p.Updates) != 2 {
+				t.Errorf("event %+v", p)
+			}
+			ann.git(copied+"/copy", "pull", "-q")
+			ann.git(copied, "clone", "-q", "--depth=1", door.url, "shallow")
+			ann.commit(copied+"/shallow", "from-shallow.txt", "x")
+			ann.git(copied+"/shallow", "push", "-q", "origin", "main")
+			<-pushed
+			ann.git(copied, "clone", "-q", "--filter=blob:none", "--bare", door.url, "partial")
+			if out := ann.git(dir, "-c", "protocol.version=2", "ls-remote", door.url, "refs/heads/*"); !strings.Contains(out, "refs/heads/main") {
+				t.Errorf("ls-remote says %q", out)
+			}
+			ann.git(copied, "-c", "protocol.version=0", "clone", "-q", door.url, "old")
+		})
+	}
+}
