@@ -119,7 +119,7 @@ const sourcePage = `<!doctype html><meta charset=utf-8><title>{{.Err}}</title>
 body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:60rem;padding:0 1rem;color:#222;background:#fff}
 pre{background:#f4f4f4;padding:.5rem 0;overflow:auto;font-size:13px}pre span{display:block;padding:0 1rem}
 .fault{background:#ffd9d4}h1{font-size:1.2rem;overflow-wrap:anywhere}</style>
-<h1>{{.Err}}</h1>{{with .Source}}<p>{{.File}}:{{.Line}}</p><pre>{{range .Lines}}<span{{if .Fault}} class=fault{{end}}>{{printf "%4d" .Number}}  {{.Text}}</span>{{end}}</pre>{{end}}
+<h1>{{.Err}}</h1>{{with .Source}}<p>{{.File}}:{{.Line}}</p><pre>{{range .Lines}}<span{{if .Fault}} class="fault"{{end}}>{{printf "%4d" .Number}}  {{.Text}}</span>{{end}}</pre>{{end}}
 {{with .Stack}}<details><summary>Stack</summary><pre><span>{{.}}</span></pre></details>{{end}}`
 
 // showSource answers with an error and its source, for development only.
