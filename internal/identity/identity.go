@@ -18,6 +18,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"sync"
 	"time"
 
 	"sampan.dev/sampan/internal/db"
@@ -46,6 +47,9 @@ type Service struct {
 	byBoth    *limit.Limiter // failed sign-ins of one name from one address
 	byAddress *limit.Limiter
 	byName    *limit.Limiter // from all addresses: far more, or anybody could lock anybody out
+
+	mu         sync.Mutex
+	belongings map[string]Belongings
 }
 
 // Open makes the tables.
@@ -70,6 +74,8 @@ func Open(ctx context.Context, cfg Config) (*Service, error) {
 		byBoth:    limit.New(10, window),
 		byAddress: limit.New(60, window),
 		byName:    limit.New(300, window),
+
+		belongings: map[string]Belongings{},
 	}, nil
 }
 

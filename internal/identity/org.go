@@ -172,14 +172,13 @@ func keepOwner(ctx context.Context, tx *db.Tx, org int64) error {
 
 // DeleteOrg removes an organisation that owns nothing.
 func (s *Service) DeleteOrg(ctx context.Context, who Who, org int64) error {
-	err := s.changeOrg(ctx, who, org, "org.delete", "", func(tx *db.Tx) error {
+	return s.changeOrg(ctx, who, org, "org.delete", "", func(tx *db.Tx) error {
+		if err := s.mustOwnNothing(ctx, tx, org); err != nil {
+			return err
+		}
 		_, err := tx.Exec(ctx, `DELETE FROM identity_owner WHERE id = ? AND org`, org)
 		return err
 	})
-	if db.Referenced(err) {
-		return fault.Conflict("this organisation still owns something").Try("delete or hand over what it owns first")
-	}
-	return err
 }
 
 // changeOrg runs change for an owner of the organisation and takes it down.

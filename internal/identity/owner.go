@@ -3,6 +3,8 @@ package identity
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -50,4 +52,39 @@ func insertOwner(ctx context.Context, tx *db.Tx, name, fullName string, org bool
 		return 0, time.Time{}, fmt.Errorf("create %s: %w", name, err)
 	}
 	return id, now.Time, nil
+}
+
+// A Belongings function counts what a part keeps for an owner.
+type Belongings func(ctx context.Context, q db.Querier, owner int64) (n int, err error)
+
+// BeforeDelete registers what must be empty before an owner may be deleted. The parts whose
+// objects have owners do so when they are opened.
+func (s *Service) BeforeDelete(what string, count Belongings) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.belongings[what] = count
+}
+
+func (s *Service) mustOwnNothing(ctx context.Context, tx *db.Tx, owner int64) error {
+	s.mu.Lock()
+	belongings := maps.Clone(s.belongings)
+	s.mu.Unlock()
+	belongings["organisations without another owner"] = soleOwned
+	for _, what := range slices.Sorted(maps.Keys(belongings)) {
+		n, err := belongings[what](ctx, tx, owner)
+		if err != nil {
+			return fmt.Errorf("count %s: %w", what, err)
+		}
+		if n > 0 {
+			return fault.Conflict("there are still %d %s", n, what).Try("delete them or hand them over first")
+		}
+	}
+	return nil
+}
+
+func soleOwned(ctx context.Context, q db.Querier, person int64) (n int, err error) {
+	const query = `SELECT count(*) FROM identity_member m WHERE m.person = ? AND m.owns
+		AND NOT EXISTS (SELECT 1 FROM identity_member x WHERE x.org = m.org AND x.owns AND x.person <> m.person)`
+	err = q.QueryRow(ctx, query, person).Scan(&n)
+	return n, err
 }

@@ -307,15 +307,13 @@ func (s *Service) SetActive(ctx context.Context, who Who, id int64, active bool)
 
 // Delete removes a person who owns nothing. What they did stays in the audit log.
 func (s *Service) Delete(ctx context.Context, who Who, id int64) error {
-	if !who.acts(id) {
-		return who.mustAct(id)
+	if err := who.mustAct(id); err != nil {
+		return err
 	}
-	err := s.demote(ctx, System(), id, true, "person.delete", `DELETE FROM identity_owner WHERE id = ?`, id)
-	if db.Referenced(err) {
-		return fault.Conflict("this person still owns something").Try("delete or hand over what they own first")
-	}
-	return err
+	return s.demote(ctx, System(), id, true, actionDelete, `DELETE FROM identity_owner WHERE id = ?`, id)
 }
+
+const actionDelete = "person.delete"
 
 // demote is changeAccount by an administrator that leaves at least one of them.
 func (s *Service) demote(ctx context.Context, who Who, id int64, down bool, action, statement string, args ...any) error {
@@ -333,6 +331,9 @@ func (s *Service) demote(ctx context.Context, who Who, id int64, down bool, acti
 		}
 		if others == 0 {
 			return fault.Conflict("this is the last administrator").Try("make somebody else an administrator first")
+		}
+		if action == actionDelete {
+			return s.mustOwnNothing(ctx, tx, id)
 		}
 		return nil
 	}, statement, args...)

@@ -79,3 +79,10 @@ func (l *Limiter) shrink() {
 		delete(l.keys, key)
 	}
 }
+
+// Len is how many keys are remembered.
+func (l *Limiter) Len() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.keys)
+}

@@ -26,7 +26,7 @@ const (
 	keySize  = 32
 
 	atOnce  = 2
-	waiting = 64
+	waiting = 32
 )
 
 // A Hasher bounds the work.
