@@ -22,6 +22,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"sampan.dev/sampan/build/internal/dockerfile"
 	"sampan.dev/sampan/build/internal/golang"
 	"sampan.dev/sampan/build/internal/job"
 	"sampan.dev/sampan/build/internal/machine"
@@ -69,13 +70,13 @@ type Request struct {
 
 // A Result is what can be run.
 type Result struct {
-	Image      string // name@digest
-	Dir        string // of a build on the host: the files, with Processes relative to nothing
-	Builder    string // "Dockerfile", "Go", "Node" or "static"
-	Detected   string // why
-	Processes  map[string][]string
-	Env        []string // what the processes need besides the app's settings
-	Port       int      // that the image says it listens on; zero: the one in PORT
+	Image      string              // name@digest
+	Dir        string              // of a build on the host: the files, where Processes start
+	Builder    string              // "Dockerfile", "Go", "Node" or "static"
+	Detected   string              // why
+	Processes  map[string][]string // an empty command is the image's own
+	Env        []string            // what the processes need besides the app's settings
+	Port       int                 // that the image says it listens on; zero: the one in PORT
 	Dockerfile bool
 	Cached     bool // nothing had to be done
 }
@@ -88,6 +89,7 @@ type Builder struct {
 	machine   *machine.Settings
 	roots     *rootfs.Store // nil on the host
 	languages []job.Language
+	docker    *dockerfile.Builder
 	turns     turn.Turns
 }
 
@@ -114,7 +116,9 @@ func Open(ctx context.Context, cfg Config) (*Builder, error) {
 		b.box, b.roots = box, rootfs.In(b.shared("roots"), cfg.Engine, b.machine)
 	}
 	compiler := golang.In(b.shared("go"))
-	b.languages = []job.Language{compiler, node.In(b.shared("node")), static.With(compiler)}
+	nodes := node.In(b.shared("node"))
+	b.docker = dockerfile.On(cfg.Engine, b.shared("buildkit"), compiler, nodes)
+	b.languages = []job.Language{b.docker, compiler, nodes, static.With(compiler)}
 	return b, nil
 }
 
@@ -164,4 +168,4 @@ func (b *Builder) Forget(ctx context.Context, cache string) error {
 }
 
 // Close releases what builds left open.
-func (b *Builder) Close() error { return nil }
+func (b *Builder) Close() error { return b.docker.Close() }

@@ -103,6 +103,8 @@ var examples = []example{
 		"Procfile", "web bin/web\n", "line 1"},
 	{"hello-node", "Node", "package.json at the root asks for Node >=20", []string{"web"},
 		"package-lock.json", "{}", "npm ci failed"},
+	{"dockerfile", "Dockerfile", "Dockerfile at the root", []string{"web"},
+		"Dockerfile", "FROM scratch\nBOGUS x\n", "Dockerfile line 2: unknown instruction: BOGUS"},
 }
 
 // conform is what every builder must do, wherever it builds.
@@ -120,7 +122,7 @@ func conform(t *testing.T, p place, e example) {
 		t.Errorf("got %+v", first)
 	}
 	for _, name := range e.processes {
-		if len(first.Processes[name]) == 0 {
+		if _, ok := first.Processes[name]; !ok {
 			t.Errorf("no process %s in %v", name, first.Processes)
 		}
 	}
@@ -148,6 +150,16 @@ func conform(t *testing.T, p place, e example) {
 func TestOnHost(t *testing.T) {
 	p := onHost(t)
 	for _, e := range examples {
-		t.Run(e.name, func(t *testing.T) { conform(t, p, e) })
+		if e.builder != "Dockerfile" {
+			t.Run(e.name, func(t *testing.T) { conform(t, p, e) })
+		}
+	}
+}
+
+func TestDockerfilesAreRefusedOnHost(t *testing.T) {
+	p := onHost(t)
+	_, _, err := p.build(t, "../examples/dockerfile", p.scope(t), "c1")
+	if f, ok := fault.Of(err); !ok || !strings.Contains(f.Message, "needs containers") || f.Hint == "" {
+		t.Errorf("got %v", err)
 	}
 }

@@ -40,7 +40,7 @@ func (b *Builder) finish(ctx context.Context, req Request, j *job.Job, p job.Pro
 		return Result{}, err
 	}
 	j.Out.Step("Processes: %s", strings.Join(names(processes), ", "))
-	if len(processes["web"]) == 0 && p.Image == "" {
+	if _, ok := processes["web"]; !ok {
 		j.Out.Detail("none is called web, so nothing answers requests; name one in a Procfile")
 	}
 	return r, nil

@@ -60,8 +60,33 @@ func (s *Store) pull(ctx context.Context, ref string) error {
 	return err
 }
 
-// bootstrap makes the image with mmdebstrap: one layer whose files have no dates of today.
+// bootstrap makes the image: one layer whose files have no dates of today.
 func (s *Store) bootstrap(ctx context.Context, out *step.Output) error {
+	tmp, err := os.MkdirTemp(s.dir, "debian-")
+	if err != nil {
+		return fmt.Errorf("make a Debian image: %w", err)
+	}
+	defer os.RemoveAll(tmp)
+	file := filepath.Join(tmp, "root.tar")
+	err = s.mmdebstrap(ctx, out, tmp, file, "--variant=minbase", "--include=ca-certificates,libatomic1,libstdc++6,netbase,tzdata",
+		"--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/info/*", "--dpkgopt=path-exclude=/usr/share/locale/*",
+		"--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-include=/usr/share/doc/*/copyright")
+	if err != nil {
+		return err
+	}
+	layer := engine.Layer{Open: func() (io.ReadCloser, error) { return os.Open(file) }}
+	_, err = s.engine.Assemble(ctx, DebianName, "", []engine.Layer{layer}, engine.ImageConfig{Command: []string{"bash"}, Env: []string{path}})
+	if err != nil {
+		return fmt.Errorf("make a Debian image: %w", err)
+	}
+	return nil
+}
+
+// path is what images on Debian have.
+const path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// mmdebstrap runs the program of that name, with the mirrors of this machine, in tmp.
+func (s *Store) mmdebstrap(ctx context.Context, out *step.Output, tmp, target string, args ...string) error {
 	tool, err := exec.LookPath("mmdebstrap")
 	if err != nil {
 		return fault.Unavailable("mmdebstrap is not installed").Try("install Debian's package mmdebstrap")
@@ -70,34 +95,15 @@ func (s *Store) bootstrap(ctx context.Context, out *step.Output) error {
 	if err != nil {
 		return err
 	}
-	tmp, err := os.MkdirTemp(s.dir, "debian-")
-	if err != nil {
-		return fmt.Errorf("make a Debian image: %w", err)
-	}
-	defer os.RemoveAll(tmp)
-	file := filepath.Join(tmp, "root.tar")
-	args := []string{
-		"--quiet", "--variant=minbase", "--include=ca-certificates,libatomic1,libstdc++6,netbase,tzdata",
-		"--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/info/*", "--dpkgopt=path-exclude=/usr/share/locale/*",
-		"--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-include=/usr/share/doc/*/copyright",
-		Release, file,
-	}
+	args = append(append([]string{"--quiet"}, args...), Release, target)
 	cmd := exec.CommandContext(ctx, tool, append(args, sources...)...)
 	cmd.Env = append(s.machine.Proxies(), "PATH="+s.machine.Get("PATH"), "SOURCE_DATE_EPOCH=0", "TMPDIR="+tmp, "LC_ALL=C")
 	cmd.WaitDelay = 5 * time.Second
 	lines := out.Lines()
 	defer lines.Close()
-	var printed bytes.Buffer
-	cmd.Stdout, cmd.Stderr = lines, io.MultiWriter(lines, &printed)
+	cmd.Stdout, cmd.Stderr = lines, lines
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("mmdebstrap: %w", err)
-	}
-	layer := engine.Layer{Open: func() (io.ReadCloser, error) { return os.Open(file) }}
-	_, err = s.engine.Assemble(ctx, DebianName, "", []engine.Layer{layer}, engine.ImageConfig{
-		Command: []string{"bash"}, Env: []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
-	})
-	if err != nil {
-		return fmt.Errorf("make a Debian image: %w", err)
 	}
 	return nil
 }
@@ -176,14 +182,15 @@ func (s *Store) Official(ctx context.Context, out *step.Output, official, name s
 	if err != nil {
 		return "", err
 	}
-	layers := pack.Layers(ctx, append(trust, more...), time.Unix(0, 0))
-	_, err = s.engine.Assemble(ctx, ref, base, layers, engine.ImageConfig{
-		Env: []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
-	})
-	if err != nil {
-		return "", fmt.Errorf("make %s: %w", name, err)
+	return ref, s.assemble(ctx, ref, base, append(trust, more...), path)
+}
+
+func (s *Store) assemble(ctx context.Context, ref, base string, parts []pack.Part, env ...string) error {
+	layers := pack.Layers(ctx, parts, time.Unix(0, 0))
+	if _, err := s.engine.Assemble(ctx, ref, base, layers, engine.ImageConfig{Env: env}); err != nil {
+		return fmt.Errorf("make the image %s: %w", ref, err)
 	}
-	return ref, nil
+	return nil
 }
 
 // trust is a part with what every image needs to know about the outside.

@@ -18,6 +18,9 @@ const Network = "sampan-build"
 // label marks build containers, so that those which a crash left are found.
 const label = "dev.sampan.build"
 
+// Labels are those of a container that belongs to a build.
+func Labels() map[string]string { return map[string]string{label: ""} }
+
 // user is nobody's number on the host and in the images.
 const user = 10001
 
@@ -38,7 +41,7 @@ func (*Container) Contained() bool    { return true }
 
 // Clean removes what an interrupted server left.
 func (b *Container) Clean(ctx context.Context) error {
-	left, err := b.engine.Containers(ctx, map[string]string{label: ""})
+	left, err := b.engine.Containers(ctx, Labels())
 	if err != nil {
 		return fmt.Errorf("look for left build containers: %w", err)
 	}
@@ -81,18 +84,26 @@ func (b *Container) ready(ctx context.Context) error {
 	if b.network {
 		return nil
 	}
-	_, err := b.engine.CreateNetwork(ctx, engine.NetworkSpec{Name: Network})
+	if err := MakeNetwork(ctx, b.engine); err != nil {
+		return err
+	}
+	b.network = true
+	return nil
+}
+
+// MakeNetwork makes the network of builds where there is none yet.
+func MakeNetwork(ctx context.Context, e *engine.Engine) error {
+	_, err := e.CreateNetwork(ctx, engine.NetworkSpec{Name: Network})
 	if err != nil && !fault.Is(err, fault.KindConflict) {
 		return fmt.Errorf("make the network of builds: %w", err)
 	}
-	b.network = true
 	return nil
 }
 
 func (b *Container) spec(c Command) engine.Spec {
 	s := engine.Spec{
 		Image: c.Image, Entrypoint: c.Argv[:1], Command: c.Argv[1:], Env: c.Env, WorkDir: c.Dir,
-		User: fmt.Sprintf("%d:%d", user, user), Labels: map[string]string{label: ""},
+		User: fmt.Sprintf("%d:%d", user, user), Labels: Labels(),
 		Network: Network, Hostname: "build",
 		Limits: engine.Limits{Memory: c.Limits.Memory, CPUs: c.Limits.CPUs, Pids: c.Limits.Pids},
 	}
