@@ -44,7 +44,7 @@ type exchange struct {
 func (m *Mesh) forward(w http.ResponseWriter, r *http.Request, rt *route) {
 	e := &exchange{m: m, w: w, r: r, route: rt, id: requestID(r), sample: sample{start: time.Now()}}
 	rt.stats.begin()
-	defer func() { rt.stats.end(e.sample) }()
+	defer func() { rt.stats.end(e.sample) }() // also when the exchange is aborted
 	if why := refused(r); why != "" {
 		e.fail(badRequest(why))
 		return
@@ -119,7 +119,7 @@ func (e *exchange) ask(b *backend) (again bool, err error) {
 func (e *exchange) lost(err error, again bool) (bool, error) {
 	if e.r.Context().Err() != nil {
 		e.status = statusGone
-		return false, err
+		panic(http.ErrAbortHandler) // or net/http would answer 200 to whoever still listens
 	}
 	if again {
 		return true, err

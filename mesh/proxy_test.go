@@ -3,6 +3,7 @@ package mesh_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"sampan.dev/sampan/mesh"
@@ -237,26 +239,34 @@ func TestBothWaysAtOnce(t *testing.T) {
 	}
 }
 
-// script is a backend that answers each connection with fixed bytes.
-func script(t *testing.T, answer func(net.Conn)) mesh.Backend {
+// script is a backend that does with each connection what it is told.
+func script(t testing.TB, answer func(net.Conn)) mesh.Backend {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
+	ctx, cancel := context.WithCancel(context.Background())
+	var all sync.WaitGroup
+	all.Go(func() {
 		for {
 			c, err := l.Accept()
 			if err != nil {
 				return
 			}
-			answer(c)
-			c.Close()
+			all.Go(func() {
+				stop := context.AfterFunc(ctx, func() { c.Close() })
+				defer stop()
+				answer(c)
+				c.Close()
+			})
 		}
-	}()
-	t.Cleanup(func() { l.Close(); <-done })
+	})
+	t.Cleanup(func() {
+		l.Close()
+		cancel()
+		all.Wait()
+	})
 	return mesh.Backend{ID: "script", Addr: l.Addr().String()}
 }
 
