@@ -77,7 +77,7 @@ func (c *Catalog) Ask(ctx context.Context, b Build) (_ Build, fresh bool, err er
 			return err
 		}
 		now := db.Now()
-		b.UUID, b.State, b.Created, fresh = newUUID(), Waiting, now.Time, true
+		b.UUID, b.State, b.Created, fresh = NewUUID(), Waiting, now.Time, true
 		return tx.QueryRow(ctx, `INSERT INTO apps_build (uuid, app_id, author, cause, sha, branch, state, reason, result, created)
 			VALUES (?, ?, ?, ?, ?, ?, ?, '', '{}', ?) RETURNING id`,
 			b.UUID, b.App, b.Author, b.Cause, b.SHA, b.Branch, b.State, now).Scan(&b.ID)

@@ -127,7 +127,7 @@ func (c *Catalog) Apps(ctx context.Context, condition string, args ...any) ([]Ap
 // Create makes an app with an empty configuration, its first release and its log's beginning.
 func (c *Catalog) Create(ctx context.Context, name string, owner int64, author string) (App, error) {
 	now := db.Now()
-	a := App{UUID: newUUID(), Name: name, Owner: owner, Created: now.Time, Updated: now.Time}
+	a := App{UUID: NewUUID(), Name: name, Owner: owner, Created: now.Time, Updated: now.Time}
 	err := c.db.Tx(ctx, func(tx *db.Tx) error {
 		err := tx.QueryRow(ctx, `INSERT INTO apps_app (uuid, name, owner_id, repo_id, repo_path, branch, destroying, created, updated)
 			VALUES (?, ?, ?, 0, '', '', 0, ?, ?) RETURNING id`, a.UUID, name, owner, now, now).Scan(&a.ID)
@@ -196,8 +196,8 @@ func wrap(err error, format string, args ...any) error {
 	return fmt.Errorf(format+": %w", append(args, err)...)
 }
 
-// newUUID is a random UUID (RFC 9562 §5.4).
-func newUUID() string {
+// NewUUID is a random UUID (RFC 9562 §5.4).
+func NewUUID() string {
 	var b [16]byte
 	rand.Read(b[:])
 	b[6] = b[6]&0x0f | 0x40

@@ -50,7 +50,7 @@ func (c *Catalog) insertConfig(ctx context.Context, tx *db.Tx, a App, author str
 		return Config{}, fmt.Errorf("encode configuration: %w", err)
 	}
 	now := db.Now()
-	cfg := Config{UUID: newUUID(), Author: author, Settings: s.filled(), Created: now.Time}
+	cfg := Config{UUID: NewUUID(), Author: author, Settings: s.filled(), Created: now.Time}
 	err = tx.QueryRow(ctx, `INSERT INTO apps_config (uuid, app_id, author, body, created) VALUES (?, ?, ?, ?, ?) RETURNING id`,
 		cfg.UUID, a.ID, author, c.box.Seal(body, sealContext(a.ID)), now).Scan(&cfg.ID)
 	return cfg, wrap(err, "write configuration")

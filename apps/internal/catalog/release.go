@@ -54,7 +54,7 @@ func scanRelease(row scanner) (Release, error) {
 
 // AddRelease writes the next release. One without a build has nothing to wait for: it is live.
 func (c *Catalog) AddRelease(ctx context.Context, tx *db.Tx, a App, author string, build, config int64, summary string) (Release, error) {
-	r := Release{UUID: newUUID(), App: a.ID, Author: author, BuildID: build, ConfigID: config, Summary: summary, State: Pending}
+	r := Release{UUID: NewUUID(), App: a.ID, Author: author, BuildID: build, ConfigID: config, Summary: summary, State: Pending}
 	if build == 0 {
 		r.State = Live
 	}

@@ -157,6 +157,7 @@ func (a *actor) refresh() {
 	a.mu.Lock()
 	a.hosts = nil
 	a.app = catalog.App{}
+	a.notify()
 	a.mu.Unlock()
 	a.poke()
 }

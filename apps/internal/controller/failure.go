@@ -126,4 +126,7 @@ func (a *actor) note(ctx context.Context, text string) {
 	if err := a.c.cfg.Catalog.Note(ctx, a.c.cfg.Catalog.DB(), a.id, catalog.Error, text); err != nil && ctx.Err() == nil {
 		a.c.cfg.Log.Warn("could not note what happened to an app", "app", a.id, "err", err)
 	}
+	a.mu.Lock()
+	a.notify()
+	a.mu.Unlock()
 }

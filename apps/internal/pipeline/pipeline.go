@@ -318,3 +318,6 @@ func kind(b catalog.Build) string {
 	}
 	return "image"
 }
+
+// Discard removes what a build printed.
+func (p *Pipeline) Discard(b catalog.Build) error { return p.cfg.Shelf.Remove(b.UUID) }
