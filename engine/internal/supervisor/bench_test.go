@@ -2,6 +2,7 @@ package supervisor_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -68,4 +69,35 @@ func took(f func()) time.Duration {
 func median(d []time.Duration) float64 {
 	slices.Sort(d)
 	return float64(d[len(d)/2].Microseconds()) / 1000
+}
+
+// BenchmarkMemory is what a running container costs in sampan-init, beside its own processes.
+func BenchmarkMemory(b *testing.B) {
+	w := newWorld(b)
+	const n = 50
+	id := w.start(w.request("exec sleep 1000"))
+	before := w.resident()
+	for b.Loop() {
+		var ids []string
+		for range n {
+			ids = append(ids, w.start(w.request("exec sleep 1000")))
+		}
+		b.ReportMetric(float64(w.resident()-before)/n/1024, "KiB/container")
+		b.ReportMetric(float64(before)/1024/1024, "MiB/first")
+		for _, id := range ids {
+			w.must(w.Delete(b.Context(), id, true))
+		}
+	}
+	w.must(w.Delete(b.Context(), id, true))
+}
+
+// resident is the memory of sampan-init in bytes.
+func (w *world) resident() int64 {
+	w.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", w.Pid()))
+	w.must(err)
+	var size, pages int64
+	_, err = fmt.Sscan(string(text), &size, &pages)
+	w.must(err)
+	return pages * int64(os.Getpagesize())
 }

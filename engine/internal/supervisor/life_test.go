@@ -16,6 +16,7 @@ import (
 )
 
 func TestStopAsksFirst(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	id := w.start(w.request("trap 'exit 5' TERM; echo ready; while :; do sleep 0.01; done"))
 	w.untilOutput(id, "ready")
@@ -49,6 +50,7 @@ func (w *world) untilOutput(id, word string) {
 }
 
 func TestRestartPolicies(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	for _, c := range []struct {
 		does     string
@@ -85,6 +87,7 @@ func TestRestartPolicies(t *testing.T) {
 }
 
 func TestHealth(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	id := w.start(w.request("touch /tmp/well; sleep 1000", func(_ *spec.Options, r *supervisor.Request) {
 		r.Health = &supervisor.Health{Command: []string{"sh", "-c", "echo looking; ls /tmp/well"}, Interval: 20 * time.Millisecond, Retries: 2}
@@ -98,8 +101,9 @@ func TestHealth(t *testing.T) {
 }
 
 func TestMemoryLimit(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
-	limit := func(o *spec.Options, _ *supervisor.Request) { o.Limits.Memory = 16 << 20 }
+	limit := func(o *spec.Options, _ *supervisor.Request) { o.Limits.Memory = 64 << 20 }
 	_, exit := w.run("exec dd if=/dev/zero of=/dev/null bs=200M count=1", limit)
 	if exit.Code != 137 || !exit.OOM {
 		t.Errorf("a program that eats its limit: %+v", exit)
@@ -107,12 +111,13 @@ func TestMemoryLimit(t *testing.T) {
 	id := w.start(w.request("dd if=/dev/zero of=/dev/null bs=200M count=1; sleep 1000", limit))
 	w.until(id, "kill", func(s supervisor.Status) bool { return s.OOMs == 1 && s.State == supervisor.Running })
 	stats, err := w.Stats(t.Context(), id)
-	if err != nil || stats.MemoryLimit != 16<<20 || stats.OOMKills != 1 || stats.Memory == 0 || stats.Pids == 0 {
+	if err != nil || stats.MemoryLimit != 64<<20 || stats.OOMKills != 1 || stats.Memory == 0 || stats.Pids == 0 {
 		t.Errorf("got %+v, %v", stats, err)
 	}
 }
 
 func TestPidsLimit(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	out, _ := w.run("for i in 1 2 3 4 5 6 7 8; do sleep 0.2 & done 2>&1; wait", func(o *spec.Options, _ *supervisor.Request) { o.Limits.Pids = 4 })
 	if !strings.Contains(out, "fork") {
@@ -121,13 +126,14 @@ func TestPidsLimit(t *testing.T) {
 }
 
 func TestUpdate(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
-	id := w.start(w.request("sleep 1000", func(o *spec.Options, _ *supervisor.Request) { o.Limits.Memory = 32 << 20 }))
-	r, err := spec.Resources(spec.Limits{Memory: 64 << 20, Pids: 7})
+	id := w.start(w.request("sleep 1000", func(o *spec.Options, _ *supervisor.Request) { o.Limits.Memory = 64 << 20 }))
+	r, err := spec.Resources(spec.Limits{Memory: 96 << 20, Pids: 7})
 	w.must(err)
 	w.must(w.Update(t.Context(), id, supervisor.Update{Resources: r}))
 	s, err := w.Stats(t.Context(), id)
-	if err != nil || s.MemoryLimit != 64<<20 || s.PidsLimit != 7 {
+	if err != nil || s.MemoryLimit != 96<<20 || s.PidsLimit != 7 {
 		t.Errorf("got %+v, %v", s, err)
 	}
 	if out, _ := w.exec(id, "head -c 1 /dev/null && echo ok"); out != "ok\n" {
@@ -136,6 +142,7 @@ func TestUpdate(t *testing.T) {
 }
 
 func TestPause(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	id := w.start(w.request("sleep 1000"))
 	w.must(w.Pause(t.Context(), id))
@@ -157,6 +164,7 @@ func TestPause(t *testing.T) {
 }
 
 func TestPrepareHoldsTheProgram(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	r := w.request("echo ran")
 	w.must(w.Create(t.Context(), r))
@@ -182,6 +190,7 @@ func TestPrepareHoldsTheProgram(t *testing.T) {
 }
 
 func TestMistakesAreTold(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	id := w.start(w.request("sleep 1000"))
 	ctx := t.Context()
@@ -210,6 +219,7 @@ func second[T any](_ T, err error) error { return err }
 
 // A daemon that is killed costs nobody a container, a line or an exit.
 func TestTheNextDaemonTakesOver(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	script := "i=0; while [ $i -lt 200 ]; do echo line $i; i=$((i+1)); sleep 0.005; done; exit 9"
 	r := w.request(script)
@@ -252,6 +262,7 @@ func (w *world) connectAgain() {
 }
 
 func TestNothingIsLeftBehind(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	r := w.request("true")
 	w.wait(w.start(r))

@@ -24,6 +24,7 @@ func fields(out string) map[string]string {
 
 // What a container may do is what Docker lets it do.
 func TestRights(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	const fourteen, none, all = "00000000a80425fb", "0000000000000000", "ALL"
 	type change = func(*spec.Options, *supervisor.Request)
@@ -64,6 +65,7 @@ func TestRights(t *testing.T) {
 }
 
 func TestExecHasTheRightsOfTheContainer(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	for _, change := range []func(*spec.Options, *supervisor.Request){
 		func(o *spec.Options, _ *supervisor.Request) {},
@@ -88,6 +90,7 @@ func TestExecHasTheRightsOfTheContainer(t *testing.T) {
 }
 
 func TestForbidden(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	id := w.start(w.request("sleep 1000"))
 	for _, c := range []struct{ does, script, says string }{
@@ -111,6 +114,7 @@ func TestForbidden(t *testing.T) {
 
 // Nothing of sampan-init is to be seen from inside.
 func TestTheStubIsGone(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	id := w.start(w.request("exec sleep 1000"))
 	for _, c := range []struct{ does, script, want string }{

@@ -12,6 +12,7 @@ import (
 )
 
 func TestAttach(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	r := w.request("cat; echo bye >&2; exit 3", func(_ *spec.Options, r *supervisor.Request) { r.Stdin = true })
 	w.must(w.Create(t.Context(), r))
@@ -32,6 +33,7 @@ func TestAttach(t *testing.T) {
 }
 
 func TestTerminal(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	r := w.request("echo ready; read line; stty size; echo got $line", func(o *spec.Options, r *supervisor.Request) {
 		o.Terminal, r.Stdin = true, true
@@ -71,6 +73,7 @@ func TestTerminal(t *testing.T) {
 }
 
 func TestExecWithATerminal(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	id := w.start(w.request("sleep 1000"))
 	var out bytes.Buffer
@@ -84,6 +87,7 @@ func TestExecWithATerminal(t *testing.T) {
 
 // Much output arrives whole and in order, through rotated files.
 func TestMuchOutput(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	r := w.request("seq 1 20000", func(_ *spec.Options, r *supervisor.Request) {
 		r.Log.Size, r.Log.Files = 1<<20, 5
@@ -100,6 +104,7 @@ func TestMuchOutput(t *testing.T) {
 
 // An attached client that does not read holds nobody up for long.
 func TestAClientThatDoesNotRead(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	r := w.request("seq 1 500000; echo end", func(_ *spec.Options, r *supervisor.Request) { r.Log.Path = "" })
 	w.must(w.Create(t.Context(), r))

@@ -78,8 +78,11 @@ func (w *world) end() {
 	if err := w.Shutdown(ctx); err != nil {
 		w.Errorf("shut down: %v", err)
 	}
+	log, _ := os.ReadFile(filepath.Join(w.cfg.Dir, "sampan-init.log"))
+	if bytes.Contains(log, []byte("DATA RACE")) || bytes.Contains(log, []byte("panic")) {
+		w.Error("sampan-init has a bug")
+	}
 	if w.Failed() {
-		log, _ := os.ReadFile(filepath.Join(w.cfg.Dir, "sampan-init.log"))
 		w.Logf("sampan-init said:\n%s", log)
 	}
 }
@@ -203,6 +206,7 @@ func (w *world) until(id string, what string, ok func(supervisor.Status) bool) s
 }
 
 func TestProgramsEndWithTheirCode(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	for _, c := range []struct {
 		does, script string
@@ -226,6 +230,7 @@ func TestProgramsEndWithTheirCode(t *testing.T) {
 }
 
 func TestProgramsThatCannotBeExecuted(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	for _, c := range []struct {
 		program, says string
@@ -250,6 +255,7 @@ func TestProgramsThatCannotBeExecuted(t *testing.T) {
 }
 
 func TestExec(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	id := w.start(w.request("sleep 1000"))
 	if out, code := w.exec(id, "echo in; exit 3"); out != "in\n" || code != 3 {

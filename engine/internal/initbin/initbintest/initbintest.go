@@ -32,14 +32,35 @@ func Build(tb testing.TB) string {
 	}
 	defer lock(tb, filepath.Join(dir, "lock"))()
 	path := filepath.Join(dir, "sampan-init")
-	cmd := exec.Command("go", "build", "-tags", "netgo osusergo",
-		"-ldflags", "-s -w -linkmode external -extldflags -static", "-o", path, "./engine/cmd/sampan-init")
+	depend(tb)
+	args := []string{"build", "-tags", "netgo osusergo", "-ldflags", "-s -w -linkmode external -extldflags -static"}
+	if raceDetector {
+		path += "-race"
+		args = append(args, "-race")
+	}
+	cmd := exec.Command("go", append(args, "-o", path, "./engine/cmd/sampan-init")...)
 	cmd.Dir = root(tb)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=1")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		tb.Fatalf("build sampan-init: %v\n%s", err, out)
 	}
 	return path
+}
+
+// depend opens the sources, so that `go test` knows of them and does not take an old result.
+func depend(tb testing.TB) {
+	tb.Helper()
+	for _, pattern := range []string{"engine/cmd/sampan-init/*", "engine/internal/supervisor/*/*.go"} {
+		files, err := filepath.Glob(filepath.Join(root(tb), pattern))
+		if err != nil {
+			tb.Fatal(err)
+		}
+		for _, path := range files {
+			if f, err := os.Open(path); err == nil {
+				f.Close()
+			}
+		}
+	}
 }
 
 // need skips on a laptop and fails in CI.

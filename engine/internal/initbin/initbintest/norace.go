@@ -1,0 +1,5 @@
+//go:build !race
+
+package initbintest
+
+const raceDetector = false
