@@ -49,7 +49,7 @@ func parse(digest string) (string, error) {
 	return "", fault.Invalid("%q is not a digest", digest).Try("write sha256: and 64 hexadecimal digits")
 }
 
-func missing(digest string) error { return fault.NotFound("There is no blob %s", digest) }
+func missing(digest string) error { return fault.NotFound("there is no blob %s", digest) }
 
 // Verify reads r through; at its end it fails with ErrCorrupt when the bytes are not those
 // of the digest.

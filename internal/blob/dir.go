@@ -163,7 +163,7 @@ func syncDir(dir string) error {
 
 func translate(err error) error {
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		return fault.Full("The disk is full: %w", err).Try("make room and try again; nothing was kept of this upload")
+		return fault.Full("the disk is full: %w", err).Try("make room and try again; nothing was kept of this upload")
 	}
 	return err
 }

@@ -96,7 +96,7 @@ func restoreSQLite(ctx context.Context, target, file string) error {
 }
 
 func notEmpty(target string) error {
-	return fault.Conflict("There is a database already: %s", target).Try("restore into an empty data directory")
+	return fault.Conflict("there is a database already: %s", target).Try("restore into an empty data directory")
 }
 
 func copyFile(from, to string) error {

@@ -45,7 +45,7 @@ type DB struct {
 type engine interface {
 	read(ctx context.Context, query string, args []any) (*sql.Rows, error)
 	write(ctx context.Context, query string, args []any) (sql.Result, error)
-	writeRows(ctx context.Context, query string, args []any) (*sql.Rows, error)
+	writeRows(ctx context.Context, query string, args []any) (*sql.Rows, io.Closer, error)
 	tx(ctx context.Context, fn func(*Tx) error) error
 	lock(ctx context.Context, name string) (unlock func(), err error)
 	macros() *strings.Replacer
@@ -78,15 +78,18 @@ func (d *DB) Close() error { return d.e.close() }
 
 // Query runs a statement that answers rows; the caller closes them.
 func (d *DB) Query(ctx context.Context, query string, args ...any) (*Rows, error) {
-	run := d.e.read
-	if !reads(query) {
-		run = d.e.writeRows
+	var rows *sql.Rows
+	var conn io.Closer
+	var err error
+	if reads(query) {
+		rows, err = d.e.read(ctx, query, args)
+	} else {
+		rows, conn, err = d.e.writeRows(ctx, query, args)
 	}
-	rows, err := run(ctx, query, args)
 	if err != nil {
 		return nil, translate(err)
 	}
-	return &Rows{Rows: rows}, nil
+	return &Rows{Rows: rows, conn: conn}, nil
 }
 
 // QueryRow runs a statement that answers at most one row. Its error waits for Scan.
@@ -116,7 +119,32 @@ func (d *DB) Lock(ctx context.Context, name string) (unlock func(), err error) {
 }
 
 // Rows are sql.Rows whose errors are translated.
-type Rows struct{ *sql.Rows }
+type Rows struct {
+	*sql.Rows
+	conn io.Closer // what they hold beside; may be nil
+}
+
+// Next goes to the next row, and closes the rows after the last one.
+func (r *Rows) Next() bool {
+	if r.Rows.Next() {
+		return true
+	}
+	r.release()
+	return false
+}
+
+// Close ends the query.
+func (r *Rows) Close() error { return errors.Join(r.Rows.Close(), r.release()) }
+
+// release gives the connection back; the rows must be closed by then.
+func (r *Rows) release() error {
+	if r.conn == nil {
+		return nil
+	}
+	conn := r.conn
+	r.conn = nil
+	return conn.Close()
+}
 
 // Scan reads the columns of the current row.
 func (r *Rows) Scan(dest ...any) error { return translate(r.Rows.Scan(dest...)) }

@@ -57,11 +57,11 @@ func translate(err error) error {
 	}
 	switch {
 	case full(err):
-		return fault.Full("The disk of the database is full: %w", err).Try("make room and try again; nothing that was acknowledged is lost")
+		return fault.Full("the disk of the database is full: %w", err).Try("make room and try again; nothing that was acknowledged is lost")
 	case away(err):
-		return fault.Unavailable("The database does not answer: %w", err).Try("try again in a minute")
+		return fault.Unavailable("the database does not answer: %w", err).Try("try again in a minute")
 	case sqliteCode(err)&0xff == sqlite3.SQLITE_BUSY:
-		return fault.Unavailable("The database is in use by another program: %w", err).Try("try again in a minute")
+		return fault.Unavailable("the database is in use by another program: %w", err).Try("try again in a minute")
 	}
 	return err
 }

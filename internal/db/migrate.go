@@ -88,12 +88,12 @@ func appliedMigrations(ctx context.Context, q Querier, slice string) ([]migratio
 // compare refuses a database that this program does not understand.
 func compare(slice string, known, applied []migration) error {
 	if len(applied) > len(known) {
-		return fault.Conflict("The database is newer than this program: %s has migration %s, the last one known here is %d",
+		return fault.Conflict("the database is newer than this program: %s has migration %s, the last one known here is %d",
 			slice, applied[len(applied)-1].name, len(known)).Try("start the newer version, or restore the backup made before the upgrade")
 	}
 	for i, m := range applied {
 		if m.checksum != known[i].checksum {
-			return fault.Conflict("Migration %s of %s is not the one that made this database", known[i].name, slice).
+			return fault.Conflict("migration %s of %s is not the one that made this database", known[i].name, slice).
 				Try("a released migration never changes: put the file back and add a new one")
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"io"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -35,7 +36,7 @@ type postgresDB struct {
 func openPostgres(ctx context.Context, url string) (engine, error) {
 	cfg, err := pgx.ParseConfig(url)
 	if err != nil {
-		return nil, fault.Invalid("The database address is not a PostgreSQL URL: %w", err).Try("write postgres://USER:PASSWORD@HOST:5432/NAME")
+		return nil, fault.Invalid("the database address is not a PostgreSQL URL: %w", err).Try("write postgres://USER:PASSWORD@HOST:5432/NAME")
 	}
 	cfg.StatementCacheCapacity = statements
 	cfg.RuntimeParams["application_name"] = "sampan"
@@ -70,8 +71,9 @@ func (p *postgresDB) write(ctx context.Context, query string, args []any) (sql.R
 	return p.pool.ExecContext(ctx, p.text(query), args...)
 }
 
-func (p *postgresDB) writeRows(ctx context.Context, query string, args []any) (*sql.Rows, error) {
-	return p.read(ctx, query, args)
+func (p *postgresDB) writeRows(ctx context.Context, query string, args []any) (*sql.Rows, io.Closer, error) {
+	rows, err := p.read(ctx, query, args)
+	return rows, nil, err
 }
 
 // tx repeats a transaction that lost a race, after a pause that grows and differs.
@@ -82,7 +84,7 @@ func (p *postgresDB) tx(ctx context.Context, fn func(*Tx) error) error {
 			return err
 		}
 		if n == attempts {
-			return fault.Unavailable("Too many changes at once: %w", err).Try("try again in a moment")
+			return fault.Unavailable("too many changes at once: %w", err).Try("try again in a moment")
 		}
 		pause := time.Duration(1<<min(n, 7)) * time.Millisecond
 		select {

@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -19,7 +21,7 @@ import (
 )
 
 const (
-	statements = 256              // prepared statements that each pool keeps
+	statements = 256              // prepared statements that are kept
 	patience   = 30 * time.Second // waiting for the one writer
 )
 
@@ -29,7 +31,6 @@ type sqliteDB struct {
 	file    string
 	writer  *sql.DB
 	reader  *sql.DB
-	writing *stmtCache
 	reading *stmtCache
 
 	mu    sync.Mutex
@@ -58,14 +59,16 @@ func openSQLite(ctx context.Context, file string) (engine, error) {
 	if s.reader, err = openPool(file, readers, "_query_only=1"); err != nil {
 		return nil, errors.Join(err, s.writer.Close())
 	}
-	s.writing = newStmtCache(s.writer, statements)
 	s.reading = newStmtCache(s.reader, statements)
 	return s, nil
 }
 
 // createFile makes the file readable by its owner alone: it holds hashes and addresses.
 func createFile(file string) error {
-	f, err := os.OpenFile(file, os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(file, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return nil // and not opened: closing it would drop the locks of this process
+	}
 	if err != nil {
 		return err
 	}
@@ -97,11 +100,24 @@ func (s *sqliteDB) read(ctx context.Context, query string, args []any) (*sql.Row
 }
 
 func (s *sqliteDB) write(ctx context.Context, query string, args []any) (sql.Result, error) {
-	return s.writing.exec(ctx, query, args)
+	conn, err := s.waitForWriter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	return conn.ExecContext(ctx, query, args...)
 }
 
-func (s *sqliteDB) writeRows(ctx context.Context, query string, args []any) (*sql.Rows, error) {
-	return s.writing.query(ctx, query, args)
+func (s *sqliteDB) writeRows(ctx context.Context, query string, args []any) (*sql.Rows, io.Closer, error) {
+	conn, err := s.waitForWriter(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	rows, err := conn.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, nil, errors.Join(err, conn.Close())
+	}
+	return rows, conn, nil
 }
 
 func (s *sqliteDB) tx(ctx context.Context, fn func(*Tx) error) error {
@@ -115,7 +131,7 @@ func (s *sqliteDB) tx(ctx context.Context, fn func(*Tx) error) error {
 		return err
 	}
 	defer tx.Rollback()
-	t := &Tx{q: sqliteTx{tx: tx, cache: s.writing}}
+	t := &Tx{q: sqliteTx{tx}}
 	if err := t.outcome(fn(t)); err != nil {
 		return err
 	}
@@ -135,7 +151,7 @@ func (s *sqliteDB) waitForWriter(ctx context.Context) (*sql.Conn, error) {
 	conn, err := s.writer.Conn(waiting)
 	if err != nil {
 		if ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
-			return nil, fault.Unavailable("The database has been busy for %v", patience).Try("try again in a minute")
+			return nil, fault.Unavailable("the database has been busy for %v", patience).Try("try again in a minute")
 		}
 	}
 	return conn, err
@@ -164,14 +180,10 @@ func (s *sqliteDB) macros() *strings.Replacer {
 
 func (s *sqliteDB) close() error {
 	s.reading.close()
-	s.writing.close()
 	return errors.Join(s.reader.Close(), s.writer.Close())
 }
 
-type sqliteTx struct {
-	tx    *sql.Tx
-	cache *stmtCache
-}
+type sqliteTx struct{ tx *sql.Tx }
 
 func (t sqliteTx) query(ctx context.Context, query string, args []any) (*sql.Rows, error) {
 	return t.tx.QueryContext(ctx, query, args...)

@@ -13,19 +13,19 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"sync"
 	"testing"
 
 	"sampan.dev/sampan/internal/db"
 )
 
-// shared is the one server of this process.
-var shared = sync.OnceValues(startServer)
+// shared is the one server of this process: a variable of the package, since tests come
+// without a common parent.
+var shared server
 
 // Main is m.Run for a TestMain that wants the server gone before the process is.
 func Main(m *testing.M) {
 	code := m.Run()
-	running.stop()
+	shared.stop()
 	os.Exit(code)
 }
 
@@ -67,22 +67,21 @@ func Open(t testing.TB, url string) *db.DB {
 // Postgres makes an empty database and answers its URL.
 func Postgres(t testing.TB) string {
 	t.Helper()
-	s, err := shared()
-	if err != nil {
+	if err := shared.start(); err != nil {
 		if os.Getenv("CI") == "true" {
 			t.Fatal(err)
 		}
 		t.Skip(err)
 	}
-	name, err := s.create(t.Context())
+	name, err := shared.create(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := s.drop(context.WithoutCancel(t.Context()), name); err != nil {
+		if err := shared.drop(context.WithoutCancel(t.Context()), name); err != nil {
 			t.Errorf("drop the test database: %v", err)
 		}
 	})
-	u := url.URL{Scheme: "postgres", User: url.User(superuser), Path: "/" + name, RawQuery: url.Values{"host": {s.dir}}.Encode()}
+	u := url.URL{Scheme: "postgres", User: url.User(superuser), Path: "/" + name, RawQuery: url.Values{"host": {shared.dir}}.Encode()}
 	return u.String()
 }

@@ -27,40 +27,47 @@ const watch = `"$1" -D "$2" >"$2/log" 2>&1 </dev/null & pid=$!
 read _
 kill -INT $pid; wait $pid; rm -rf "$2"`
 
-// running is what Main stops.
-var running server
-
 type server struct {
-	dir  string
-	next atomic.Int64
+	next atomic.Int64 // names databases
 
 	mu    sync.Mutex
+	tried bool
+	err   error
+	dir   string
 	cmd   *exec.Cmd
 	stdin io.Closer
 }
 
-// startServer makes a cluster that nobody can reach by network, tuned for forgetting.
-func startServer() (*server, error) {
+// start makes a cluster that nobody can reach by network, tuned for forgetting, the first
+// time it is called.
+func (s *server) start() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.tried {
+		s.tried, s.err = true, s.launch()
+	}
+	return s.err
+}
+
+func (s *server) launch() error {
 	bin, err := binaries()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	cred, err := unprivileged()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	dir, err := os.MkdirTemp("", "pg-")
-	if err != nil {
-		return nil, err
+	if s.dir, err = os.MkdirTemp("", "pg-"); err != nil {
+		return err
 	}
-	if err := initialise(bin, dir, cred); err != nil {
-		return nil, errors.Join(err, os.RemoveAll(dir))
+	if err := initialise(bin, s.dir, cred); err != nil {
+		return errors.Join(err, os.RemoveAll(s.dir))
 	}
-	running.dir = dir
-	if err := running.start(bin, cred); err != nil {
-		return nil, err
+	if err := s.run(bin, cred); err != nil {
+		return err
 	}
-	return &running, running.ready()
+	return s.ready()
 }
 
 func binaries() (string, error) {
@@ -110,9 +117,7 @@ func initialise(bin, dir string, cred *syscall.Credential) error {
 	return errors.Join(err, f.Close())
 }
 
-func (s *server) start(bin string, cred *syscall.Credential) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (s *server) run(bin string, cred *syscall.Credential) error {
 	s.cmd = exec.Command("/bin/sh", "-c", watch, "sh", filepath.Join(bin, "postgres"), s.dir)
 	s.cmd.Dir = "/"
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: cred, Setpgid: true}
