@@ -5,6 +5,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -140,7 +141,7 @@ func (c *compressor) decide(compress bool) {
 	c.decided = true
 	h := c.Header()
 	if compress || compressible(h.Get("Content-Type")) {
-		h.Add("Vary", "Accept-Encoding")
+		addVary(h, "Accept-Encoding")
 	}
 	if compress && c.name != "" {
 		h.Set("Content-Encoding", c.name)
@@ -153,6 +154,13 @@ func (c *compressor) decide(compress bool) {
 	}
 	if c.status != 0 {
 		c.ResponseWriter.WriteHeader(c.status)
+	}
+}
+
+// addVary tells caches that the answer depends on a header of the request.
+func addVary(h http.Header, name string) {
+	if !slices.Contains(h.Values("Vary"), name) {
+		h.Add("Vary", name)
 	}
 }
 

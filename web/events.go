@@ -34,10 +34,15 @@ func NewEvents(w http.ResponseWriter, r *http.Request) (*Events, error) {
 	if err := ctl.Flush(); err != nil {
 		return nil, fmt.Errorf("begin event stream: %w", err)
 	}
-	return &Events{w: w, ctl: ctl, last: r.Header.Get("Last-Event-ID")}, nil
+	last := r.Header.Get("Last-Event-ID")
+	if last == "" {
+		last = r.URL.Query().Get("last")
+	}
+	return &Events{w: w, ctl: ctl, last: last}, nil
 }
 
-// LastID is the id of the last event that the browser had before it lost an earlier stream, or "".
+// LastID is the id of the last event that the browser had before it lost an earlier stream,
+// or "". A script that opens a stream anew gives it as the value "last" of the query.
 func (e *Events) LastID() string { return e.last }
 
 // Send sends one event. An empty name is the browser's "message"; an empty id is none.

@@ -108,7 +108,7 @@ func (st *state) commit(h http.Header) {
 	if s == nil {
 		return
 	}
-	h.Add("Vary", "Cookie")
+	addVary(h, "Cookie")
 	if !s.changed || len(s.values) == 0 && !s.found {
 		return
 	}

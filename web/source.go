@@ -95,15 +95,17 @@ func excerpt(b []byte, line int) []sourceLine {
 	return list
 }
 
-// panicSource finds the line of our own that panicked: the first in the stack below the
-// runtime's panic whose file can be read and is not the Go tree's.
+// panicSource finds the line that panicked: the first in the stack below the runtime's
+// panic whose file can be read and is not of the Go tree, which lies around panic.go.
 func panicSource(p *PanicError) *sourceError {
-	_, stack, ok := strings.Cut(string(p.Stack), "panic.go:")
-	if !ok {
-		stack = string(p.Stack)
+	_, stack, _ := strings.Cut(string(p.Stack), "panic(")
+	files := regexp.MustCompile(`(?m)^\t(/.+\.go):(\d+)`).FindAllStringSubmatch(stack, -1)
+	if len(files) == 0 {
+		return nil
 	}
-	for _, m := range regexp.MustCompile(`(?m)^\t(/.+\.go):(\d+)`).FindAllStringSubmatch(stack, -1) {
-		if strings.HasPrefix(m[1], runtime.GOROOT()) {
+	goTree := strings.TrimSuffix(files[0][1], "runtime/panic.go")
+	for _, m := range files {
+		if strings.HasPrefix(m[1], goTree) {
 			continue
 		}
 		if b, err := os.ReadFile(m[1]); err == nil {

@@ -135,7 +135,7 @@ func (s *Static) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Content-Type", f.contentType)
 	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("ETag", `"`+f.hash+`"`)
+	h.Set("ETag", `W/"`+f.hash+`"`) // weak: the same for each encoding
 	h.Set("Cache-Control", "no-cache")
 	if hashed && !s.dev {
 		h.Set("Cache-Control", "public, max-age=31536000, immutable")
@@ -150,7 +150,7 @@ func (s *Static) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (s *Static) send(w http.ResponseWriter, r *http.Request, f *staticFile) {
 	h, data := w.Header(), f.data
 	if compressible(f.contentType) && len(f.data) >= minCompressed {
-		h.Add("Vary", "Accept-Encoding")
+		addVary(h, "Accept-Encoding")
 		if name := chooseEncoding(r.Header.Get("Accept-Encoding")); name != "" {
 			data = f.encode(name)
 			h.Set("Content-Encoding", name)

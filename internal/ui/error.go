@@ -3,7 +3,9 @@ package ui
 import (
 	"errors"
 	"net/http"
+	"net/url"
 	"strconv"
+	"strings"
 
 	"sampan.dev/sampan/internal/fault"
 	"sampan.dev/sampan/web"
@@ -24,9 +26,11 @@ func (u *UI) Error(w http.ResponseWriter, r *http.Request, err error) {
 		p.Message = err.Error()
 	}
 	if u.locale(r).T(p.Key) == p.Key {
-		p.Key = "ui.error.500"
+		p.Key = "ui.error." + strconv.Itoa(status/100*100)
 	}
-	p.SignIn = status == http.StatusUnauthorized
+	if status == http.StatusUnauthorized {
+		p.SignIn = "/-/sign-in?" + url.Values{"next": {r.URL.RequestURI()}}.Encode()
+	}
 	if err := u.RenderStatus(w, r, status, "ui-error", p); err != nil {
 		u.cfg.Log.Error("cannot show an error page", "err", err, "id", p.ID)
 		http.Error(w, "Something went wrong ("+p.ID+")", http.StatusInternalServerError)
@@ -37,17 +41,11 @@ type errorPage struct {
 	Status           int
 	Key, Message, ID string
 	Hint             string
-	SignIn           bool
+	SignIn           string // where to, when that would help
 }
 
-// asksForData reports whether the client is a program that wants an error it can read.
-func asksForData(r *http.Request) bool {
-	switch r.Header.Get("Accept") {
-	case "", "*/*", "text/plain", "application/json":
-		return true
-	}
-	return false
-}
+// asksForData reports whether the client is a program, which wants an error it can read.
+func asksForData(r *http.Request) bool { return !strings.Contains(r.Header.Get("Accept"), "text/html") }
 
 // Errors are what is wrong with a form: a sentence for a field's name, and for "" one
 // about the whole form.

@@ -62,6 +62,7 @@ func newSite(t testing.TB) *site {
 	app.Handle("GET /fault", func(http.ResponseWriter, *http.Request) error {
 		return fault.NotFound("no such repository").Try("look at the list of repositories")
 	})
+	app.Handle("GET /private", func(http.ResponseWriter, *http.Request) error { return fault.SignIn("who are you?") })
 	app.Handle("GET /broken", func(http.ResponseWriter, *http.Request) error { return errors.New("secret detail") })
 	s.Server = httptest.NewServer(app)
 	t.Cleanup(s.Close)
@@ -180,6 +181,7 @@ func TestPages(t *testing.T) {
 		{"a stranger is offered to sign in", "/form?stranger=1", nil, 200, []string{"/-/sign-in"}, []string{"/-/sign-out", "/-/settings"}},
 		{"a fragment comes without the layout", "/fragment", nil, 200, []string{`id="version"`}, []string{"<html"}},
 		{"a fault says what and what next", "/fault", nil, 404, []string{"No such repository", "Look at the list", "<html"}, nil},
+		{"one who must sign in comes back", "/private?a=b", nil, 401, []string{`href="/-/sign-in?next=%2Fprivate%3Fa%3Db"`}, nil},
 		{"a broken machine says nothing of itself", "/broken", nil, 500, []string{"Something went wrong", "in the log"}, []string{"secret"}},
 		{"an address without a page has an error page", "/-/nowhere", nil, 404, []string{"There is nothing here", "<html"}, nil},
 		{"a program gets an error it can read", "/fault", []string{"Accept", "application/json"}, 404, []string{`"message":"no such repository`}, []string{"<html"}},
@@ -332,4 +334,17 @@ func luminance(t *testing.T, hex string) float64 {
 		return math.Pow((c+.055)/1.055, 2.4)
 	}
 	return .2126*channel(16) + .7152*channel(8) + .0722*channel(0)
+}
+
+// BenchmarkPage renders a repository's page in the layout.
+func BenchmarkPage(b *testing.B) {
+	s := newSite(b)
+	r := httptest.NewRequest("GET", "/repo", nil)
+	data := s.data(r)
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := s.ui.Render(httptest.NewRecorder(), r, "demo-repo", data); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

@@ -1,27 +1,64 @@
 // @ts-check
 // What pages do beyond what they do without script: copy, follow logs, stay up to date.
 
-/** @type {Map<string, EventSource>} */
+/**
+ * @typedef {{url: string, source: EventSource | null, last: string, listeners: [string, (event: MessageEvent) => void][]}} Stream
+ * @type {Map<string, Stream>}
+ */
 const streams = new Map();
 const mostLines = 5000;
+const restAfter = 20_000;
 
 /**
- * One connection an address, however many parts of the page listen to it.
+ * Listens to a stream: one connection an address, however many parts of the page listen to it.
  * @param {string} url
+ * @param {string} name
+ * @param {(event: MessageEvent) => void} listener
  */
-function stream(url) {
+function listen(url, name, listener) {
 	let s = streams.get(url);
 	if (!s) {
-		s = new EventSource(url);
-		const opened = s;
-		s.addEventListener("end", () => {
-			opened.close();
-			streams.delete(url);
-		});
+		s = { url, source: null, last: "", listeners: [] };
 		streams.set(url, s);
+		open(s);
 	}
-	return s;
+	const known = s;
+	const hear = (/** @type {MessageEvent} */ event) => {
+		known.last = event.lastEventId || known.last;
+		listener(event);
+	};
+	s.listeners.push([name, hear]);
+	s.source?.addEventListener(name, hear);
 }
+
+/** @param {Stream} s */
+function open(s) {
+	const url = new URL(s.url, location.href);
+	if (s.last) url.searchParams.set("last", s.last);
+	const source = new EventSource(url);
+	for (const [name, hear] of s.listeners) source.addEventListener(name, hear);
+	source.addEventListener("end", () => {
+		source.close();
+		streams.delete(s.url);
+	});
+	s.source = source;
+}
+
+// A browser has six connections to a site without TLS: pages that nobody looks at give theirs back.
+let resting = 0;
+document.addEventListener("visibilitychange", () => {
+	clearTimeout(resting);
+	if (document.hidden) {
+		resting = setTimeout(() => {
+			for (const s of streams.values()) {
+				s.source?.close();
+				s.source = null;
+			}
+		}, restAfter);
+		return;
+	}
+	for (const s of streams.values()) if (!s.source) open(s);
+});
 
 /**
  * Tells those who do not see it.
@@ -73,7 +110,6 @@ function follow(box) {
 	toEnd();
 	const url = box.dataset.stream;
 	if (!url) return;
-	const source = stream(url);
 	/** @type {HTMLElement[]} */
 	let waiting = [];
 	const show = () => {
@@ -84,11 +120,11 @@ function follow(box) {
 		for (let extra = box.childElementCount - mostLines; extra > 0; extra--) box.firstElementChild?.remove();
 		if (stay) toEnd();
 	};
-	source.addEventListener("message", (event) => {
+	listen(url, "message", (event) => {
 		if (waiting.length === 0) requestAnimationFrame(show);
 		waiting.push(logLine(JSON.parse(event.data)));
 	});
-	source.addEventListener("end", () => {
+	listen(url, "end", () => {
 		if ("reload" in box.dataset) location.reload();
 	});
 }
@@ -125,12 +161,11 @@ function keepFresh(part) {
 			// The connection is gone; the stream comes back by itself and asks again.
 		}
 		busy = false;
-		if (again && !document.hidden) load();
+		if (again) load();
 	};
-	const source = stream(events);
-	for (const name of (when ?? "change").split(" ")) source.addEventListener(name, load);
+	for (const name of (when ?? "change").split(" ")) listen(events, name, load);
 	document.addEventListener("visibilitychange", () => {
-		if (!document.hidden && again) load();
+		if (!document.hidden) load(); // what happened meanwhile was perhaps not heard
 	});
 }
 
