@@ -20,6 +20,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"sampan.dev/sampan/build/internal/dockerfile"
@@ -33,6 +34,7 @@ import (
 	"sampan.dev/sampan/build/internal/static"
 	"sampan.dev/sampan/build/internal/turn"
 	"sampan.dev/sampan/engine"
+	"sampan.dev/sampan/internal/fault"
 )
 
 // Config says where a Builder keeps its caches and where it builds. Only Dir is needed.
@@ -63,7 +65,7 @@ type Request struct {
 	Commit string // its name; equal commits are equal trees
 	Time   time.Time
 	Env    map[string]string // visible to build scripts, not kept in the image
-	Name   string            // of the image
+	Name   string            // of the image; without a tag each commit gets one
 	Output io.Writer
 	Limits Limits
 }
@@ -153,14 +155,23 @@ func (b *Builder) Run(ctx context.Context) error {
 	return nil
 }
 
-// Forget deletes the caches of a scope, and on the host its results. No build of it may follow
-// at the same time.
+// Forget deletes the caches and results of a scope. Images that containers use stay until
+// those are gone.
 func (b *Builder) Forget(ctx context.Context, cache string) error {
 	done, err := b.turns.Take(ctx, cache)
 	if err != nil {
 		return err
 	}
 	defer done()
+	for _, r := range b.recorded(cache) {
+		name, _, _ := strings.Cut(r.Image, "@")
+		if name == "" || b.cfg.Engine == nil {
+			continue
+		}
+		if err := b.cfg.Engine.RemoveImage(ctx, name); err != nil && !fault.Is(err, fault.KindNotFound) && !fault.Is(err, fault.KindConflict) {
+			return fmt.Errorf("forget %s: %w", name, err)
+		}
+	}
 	if err := source.Remove(b.scope(cache)); err != nil {
 		return fmt.Errorf("forget a build cache: %w", err)
 	}

@@ -25,7 +25,7 @@ type place struct {
 }
 
 // onHost opens a Builder whose shared files stay in .cache, so that only a first run fetches.
-func onHost(t *testing.T) place {
+func onHost(t testing.TB) place {
 	t.Helper()
 	dir, err := filepath.Abs("../.cache/build/host")
 	if err != nil {
@@ -43,7 +43,7 @@ func onHost(t *testing.T) place {
 var commit = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
 // scope is a cache of its own, forgotten after the test.
-func (p place) scope(t *testing.T) string {
+func (p place) scope(t testing.TB) string {
 	t.Helper()
 	name := "test-" + strings.ToLower(rand.Text())
 	t.Cleanup(func() {
@@ -55,7 +55,7 @@ func (p place) scope(t *testing.T) string {
 }
 
 // build builds a tree and returns what was printed.
-func (p place) build(t *testing.T, tree, cache, version string) (build.Result, string, error) {
+func (p place) build(t testing.TB, tree, cache, version string) (build.Result, string, error) {
 	t.Helper()
 	var out bytes.Buffer
 	r, err := p.builder.Build(t.Context(), build.Request{
@@ -92,19 +92,20 @@ type example struct {
 	name, builder, found string
 	processes            []string
 	file, broken, reason string // a file's text that makes the build fail, and what is said then
+	answer               string // to GET /
 }
 
 var examples = []example{
 	{"hello-go", "Go", "go.mod at the root names go 1.26", []string{"web"},
-		"main.go", "package main\n\nfunc main() { undefined() }\n", "undefined: undefined"},
+		"main.go", "package main\n\nfunc main() { undefined() }\n", "undefined: undefined", "Hello from Sampan"},
 	{"procfile", "Go", "go.mod at the root names go 1.26", []string{"web", "worker"},
-		"Procfile", "web bin/web\n", "line 1"},
+		"Procfile", "web bin/web\n", "line 1", "the web process"},
 	{"static", "static", "the directory public/", []string{"web"},
-		"Procfile", "web bin/web\n", "line 1"},
+		"Procfile", "web bin/web\n", "line 1", "A static site"},
 	{"hello-node", "Node", "package.json at the root asks for Node >=20", []string{"web"},
-		"package-lock.json", "{}", "npm ci failed"},
+		"package-lock.json", "{}", "npm ci failed", "Hello from Node"},
 	{"dockerfile", "Dockerfile", "Dockerfile at the root", []string{"web"},
-		"Dockerfile", "FROM scratch\nBOGUS x\n", "Dockerfile line 2: unknown instruction: BOGUS"},
+		"Dockerfile", "FROM scratch\nBOGUS x\n", "Dockerfile line 2: unknown instruction: BOGUS", "built from a Dockerfile"},
 }
 
 // conform is what every builder must do, wherever it builds.
@@ -124,6 +125,11 @@ func conform(t *testing.T, p place, e example) {
 	for _, name := range e.processes {
 		if _, ok := first.Processes[name]; !ok {
 			t.Errorf("no process %s in %v", name, first.Processes)
+		}
+	}
+	if e.answer != "" {
+		if got := p.fetch(t, first); !strings.Contains(got, e.answer) {
+			t.Errorf("the app answers %q, want %q", got, e.answer)
 		}
 	}
 	again, _, err := p.build(t, tree, cache, "c1")

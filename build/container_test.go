@@ -13,7 +13,7 @@ import (
 )
 
 // inContainers opens a Builder on an engine of its own, both in .cache.
-func inContainers(t *testing.T) place {
+func inContainers(t testing.TB) place {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("containers need root")
@@ -51,7 +51,7 @@ func inContainers(t *testing.T) place {
 }
 
 // supervisor is the program that runs containers, built as make does.
-func supervisor(t *testing.T, dir string) string {
+func supervisor(t testing.TB, dir string) string {
 	t.Helper()
 	file := filepath.Join(dir, "sampan-init")
 	cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-tags", "netgo osusergo",

@@ -91,6 +91,15 @@ func shellLine(command string) string {
 	return "exec " + command
 }
 
+// tagged is a name for one build alone, so that the image stays when another build follows:
+// a release may return to it.
+func tagged(name, key string) string {
+	if strings.Contains(name[strings.LastIndexByte(name, '/')+1:], ":") {
+		return name
+	}
+	return name + ":" + key
+}
+
 func (b *Builder) assemble(ctx context.Context, req Request, j *job.Job, p job.Product, web []string) (string, error) {
 	j.Out.Step("Making the image")
 	cfg := engine.ImageConfig{
@@ -98,12 +107,12 @@ func (b *Builder) assemble(ctx context.Context, req Request, j *job.Job, p job.P
 		Created: req.Time, StopSignal: "SIGTERM",
 		Labels: map[string]string{"org.opencontainers.image.revision": req.Commit},
 	}
-	image, err := b.cfg.Engine.Assemble(ctx, req.Name, p.Base, pack.Layers(ctx, p.Parts, req.Time), cfg)
+	image, err := b.cfg.Engine.Assemble(ctx, j.Name, p.Base, pack.Layers(ctx, p.Parts, req.Time), cfg)
 	if err != nil {
 		return "", fmt.Errorf("make the image: %w", err)
 	}
 	j.Out.Detail("%s, %.1f MB", image.Digest, float64(image.Size)/1e6)
-	return req.Name + "@" + image.Digest, nil
+	return j.Name + "@" + image.Digest, nil
 }
 
 // place puts the parts into the result's directory and points the processes there.

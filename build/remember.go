@@ -19,7 +19,7 @@ const generation = 1
 // key names what a result depends on. A commit is its tree.
 func (b *Builder) key(req Request) string {
 	h := sha256.New()
-	fmt.Fprintf(h, "%d %s %v %s %q %d %q", generation, golang.Own(), b.box.Contained(), req.Commit, req.Name, req.Time.Unix(), req.Env)
+	fmt.Fprintf(h, "%d %s %v %s %q %q", generation, golang.Own(), b.box.Contained(), req.Commit, req.Name, req.Env)
 	return hex.EncodeToString(h.Sum(nil))[:20]
 }
 
@@ -48,6 +48,22 @@ func (b *Builder) recall(ctx context.Context, req Request) (Result, bool) {
 	}
 	r.Cached = true
 	return r, err == nil
+}
+
+// recorded are the results of a scope that were remembered.
+func (b *Builder) recorded(cache string) []Result {
+	files, err := filepath.Glob(filepath.Join(b.scope(cache), "records", "*.json"))
+	if err != nil {
+		return nil // the pattern is ours
+	}
+	var all []Result
+	for _, file := range files {
+		var r Result
+		if text, err := os.ReadFile(file); err == nil && json.Unmarshal(text, &r) == nil {
+			all = append(all, r)
+		}
+	}
+	return all
 }
 
 // remember writes a result down. A record that is lost costs a build, no more.

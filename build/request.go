@@ -129,7 +129,7 @@ func (b *Builder) prepare(ctx context.Context, req Request, tree *source.Tree, o
 	j := &job.Job{
 		Source: tree, App: filepath.Join(dir, "app"), Scratch: dir, Cache: b.scope(req.Cache), Env: req.Env, Time: req.Time,
 		Limits: sandbox.Limits{Memory: req.Limits.Memory, CPUs: req.Limits.CPUs, Pids: req.Limits.Pids, Time: req.Limits.Time},
-		Box:    b.box, Machine: b.machine, Roots: b.roots, Out: out, Scope: req.Cache, Name: req.Name,
+		Box:    b.box, Machine: b.machine, Roots: b.roots, Out: out, Scope: req.Cache, Name: tagged(req.Name, b.key(req)),
 	}
 	err = errors.Join(os.Chmod(dir, 0o755), os.MkdirAll(j.Cache, 0o755))
 	if err == nil {
