@@ -187,6 +187,9 @@ func (b *Bus) deliver(ctx context.Context, h *handler, e event) error {
 	if err := protect(ctx, h, e); err != nil {
 		return fmt.Errorf("event %d: %w", e.id, err)
 	}
+	// What has been done is taken down even when Run is being stopped.
+	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer stop()
 	_, err := b.db.Exec(ctx, `UPDATE event_cursor SET seen = ? WHERE handler = ? AND seen < ?`, e.id, h.key, e.id)
 	return err
 }

@@ -15,7 +15,7 @@ func (b *Bus) pruneDaily(ctx context.Context, handlers []*handler) error {
 	day := time.NewTicker(24 * time.Hour)
 	defer day.Stop()
 	for {
-		if err := b.prune(ctx); err != nil && ctx.Err() == nil {
+		if err := b.Prune(ctx); err != nil && ctx.Err() == nil {
 			b.log.Warn("old events were not deleted", "err", err)
 		}
 		select {
@@ -29,8 +29,9 @@ func (b *Bus) pruneDaily(ctx context.Context, handlers []*handler) error {
 	}
 }
 
-// prune deletes what is old and has been dealt with by every handler of its type.
-func (b *Bus) prune(ctx context.Context) error {
+// Prune deletes what is old and has been dealt with by every handler of its
+// type. Run does it once a day.
+func (b *Bus) Prune(ctx context.Context) error {
 	now := time.Now()
 	return b.db.Tx(ctx, func(tx *db.Tx) error {
 		if _, err := tx.Exec(ctx, `DELETE FROM event_cursor WHERE used < ?`, db.At(now.Add(-forgotten))); err != nil {
