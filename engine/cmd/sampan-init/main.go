@@ -4,10 +4,10 @@
 //
 // It is one program in four roles, told apart by its first argument:
 //
-//	start DIR CGROUP   starts a sealed copy of itself as "serve" and returns when that is ready
-//	serve DIR CGROUP   the supervisor (package daemon)
-//	init               the first moments of a process in a container (libcontainer)
-//	exec PROGRAM …     the last moment before the program (stub.c, before Go begins)
+//	start DIR CGROUP PATH   starts a sealed copy of itself as "serve" and returns when that is ready
+//	serve DIR CGROUP PATH   the supervisor (package daemon); PATH is where it came from
+//	init                    the first moments of a process in a container (libcontainer)
+//	exec PROGRAM …          the last moment before the program (stub.c, before Go begins)
 //
 // The server runs the first one only; see package supervisor.
 package main
@@ -37,10 +37,10 @@ func main() {
 }
 
 func run(args []string) error {
-	if len(args) != 3 {
+	if len(args) != 4 {
 		return fmt.Errorf("this program is started by sampan serve; see sampan help")
 	}
-	cfg := daemon.Config{Dir: args[1], Cgroup: args[2]}
+	cfg := daemon.Config{Dir: args[1], Cgroup: args[2], Program: args[3]}
 	switch args[0] {
 	case "start":
 		return daemon.Spawn(cfg)

@@ -25,6 +25,8 @@ type Config struct {
 type Client struct {
 	dir string
 	pid int
+
+	program string // what sampan-init was started from
 }
 
 // Connect returns a client of the sampan-init that serves dir.
@@ -34,7 +36,7 @@ func Connect(ctx context.Context, dir string) (*Client, error) {
 	if err := c.call(ctx, wire.OpHello, "", nil, &hello); err != nil {
 		return nil, err
 	}
-	c.pid = hello.Pid
+	c.pid, c.program = hello.Pid, hello.Program
 	return c, nil
 }
 

@@ -276,3 +276,43 @@ func TestNothingIsLeftBehind(t *testing.T) {
 		}
 	}
 }
+
+// A newer program takes over when that disturbs nobody.
+func TestAnotherProgramReplacesAnIdleOne(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	b, err := os.ReadFile(w.cfg.Init)
+	w.must(err)
+	w.cfg.Init = filepath.Join(w.dir, "newer")
+	w.must(os.WriteFile(w.cfg.Init, b, 0o700))
+	id := w.start(w.request("sleep 1000"))
+	was := w.Pid()
+	w.connect()
+	if w.Pid() != was {
+		t.Error("it was replaced while a container ran")
+	}
+	_, err = w.Stop(t.Context(), id, 0)
+	w.must(err)
+	w.connect()
+	if w.Pid() == was {
+		t.Error("it was not replaced")
+	}
+	if s, err := w.Status(t.Context(), id); err != nil || s.State != supervisor.Exited || s.Exit.Code != 137 {
+		t.Errorf("the next one knows %+v, %v", s, err)
+	}
+}
+
+// A stop that comes between two runs is the end.
+func TestStopBetweenTwoRuns(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	id := w.start(w.request("exit 1", func(_ *spec.Options, r *supervisor.Request) { r.Restart.Policy = supervisor.RestartAlways }))
+	for range 5 {
+		w.until(id, "pause", func(s supervisor.Status) bool { return s.State == supervisor.Restarting })
+		_, err := w.Stop(t.Context(), id, time.Second)
+		w.must(err)
+		w.until(id, "end", func(s supervisor.Status) bool { return s.State == supervisor.Exited && s.Stopped })
+		_, err = w.Start(t.Context(), id)
+		w.must(err)
+	}
+}

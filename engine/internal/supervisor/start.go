@@ -15,7 +15,8 @@ import (
 )
 
 // Start returns a client of the sampan-init that serves cfg.Dir, and starts one if none does.
-// One that runs is used as it is, even if cfg.Init is newer: its containers depend on it.
+// One from another file than cfg.Init is replaced if no container runs, and otherwise used as
+// it is: its containers depend on it.
 func Start(ctx context.Context, cfg Config) (*Client, error) {
 	dir, err := filepath.Abs(cfg.Dir)
 	if err != nil {
@@ -25,7 +26,9 @@ func Start(ctx context.Context, cfg Config) (*Client, error) {
 		return nil, fmt.Errorf("make the directory of the supervisor: %w", err)
 	}
 	if c, err := Connect(ctx, dir); err == nil {
-		return c, nil
+		if c.program == cfg.Init || c.Shutdown(ctx) != nil {
+			return c, nil
+		}
 	}
 	if cfg.Cgroup == "" {
 		sum := sha256.Sum256([]byte(dir))
@@ -47,7 +50,7 @@ func Start(ctx context.Context, cfg Config) (*Client, error) {
 
 // spawn runs the short-lived process that starts the one that stays.
 func spawn(ctx context.Context, program, dir, cgroup string) error {
-	cmd := exec.CommandContext(ctx, program, "start", dir, cgroup)
+	cmd := exec.CommandContext(ctx, program, "start", dir, cgroup, program)
 	var said bytes.Buffer
 	cmd.Stderr = &said
 	if err := cmd.Run(); err != nil {

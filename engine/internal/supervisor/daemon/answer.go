@@ -86,7 +86,7 @@ func accept(conn *net.UnixConn, v any) error {
 func (d *Daemon) do(conn *net.UnixConn, call wire.Call) error {
 	switch call.Op {
 	case wire.OpHello:
-		return accept(conn, wire.Hello{Version: wire.Version, Pid: os.Getpid()})
+		return accept(conn, wire.Hello{Version: wire.Version, Pid: os.Getpid(), Program: d.program})
 	case wire.OpShutdown:
 		if err := d.shutdown(); err != nil {
 			return err

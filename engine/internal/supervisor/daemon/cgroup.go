@@ -89,7 +89,7 @@ func (r *run) oomKills() uint64 {
 // watchOOM tells of processes that are killed for lack of memory while others live on.
 func (c *container) watchOOM(r *run) {
 	r.memory = r.memoryFile()
-	resources := c.req.Spec.Linux.Resources
+	resources := c.request().Spec.Linux.Resources
 	if resources == nil || resources.Memory == nil || resources.Memory.Limit == nil {
 		return
 	}

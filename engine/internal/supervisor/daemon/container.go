@@ -5,6 +5,7 @@ package daemon
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -94,7 +95,7 @@ func (c *container) announce(action string) {
 func (c *container) alive() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.retry != nil || c.run != nil && !c.run.over()
+	return c.status.State == supervisor.Restarting || c.run != nil && !c.run.over()
 }
 
 // running returns the run of a container that runs.
@@ -242,10 +243,15 @@ func (c *container) signal(n int) error {
 	if r == nil || r.over() {
 		return fault.Conflict("container %s does not run", c.id)
 	}
-	if err := r.kill(sig); err != nil && !errors.Is(err, unix.ESRCH) {
+	if err := r.kill(sig); err != nil && !gone(err) {
 		return fmt.Errorf("signal container %s: %w", c.id, err)
 	}
 	return nil
+}
+
+// gone says that a process has ended before the signal came.
+func gone(err error) bool {
+	return errors.Is(err, unix.ESRCH) || errors.Is(err, os.ErrClosed)
 }
 
 func (c *container) stopSignal() int {
@@ -292,7 +298,7 @@ func (c *container) stopRun(grace time.Duration, cancel <-chan struct{}) error {
 		case <-timer.C:
 		}
 	}
-	if err := r.kill(unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
+	if err := r.kill(unix.SIGKILL); err != nil && !gone(err) {
 		return fmt.Errorf("kill container %s: %w", c.id, err)
 	}
 	select {

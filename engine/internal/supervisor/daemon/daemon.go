@@ -25,6 +25,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"sync"
+	"time"
 
 	_ "github.com/opencontainers/cgroups/devices" // without it no device rule is ever set
 	"golang.org/x/sys/unix"
@@ -38,17 +39,22 @@ import (
 type Config struct {
 	Dir    string
 	Cgroup string // parent of all its cgroups, as /sampan/1234
-	Log    *slog.Logger
+
+	// Program is the path that Spawn was run from: a server with another one replaces a
+	// daemon that has nothing to do.
+	Program string
+	Log     *slog.Logger
 }
 
 // A Daemon supervises the containers of one directory.
 type Daemon struct {
-	dir    string
-	cgroup string
-	boot   string // which start of the machine this is
-	log    *slog.Logger
-	seals  seals
-	events hub
+	dir     string
+	cgroup  string
+	program string
+	boot    string // which start of the machine this is
+	log     *slog.Logger
+	seals   seals
+	events  hub
 
 	ctx  context.Context // ends when the daemon does
 	stop context.CancelFunc
@@ -88,7 +94,7 @@ func open(ctx context.Context, cfg Config) (*Daemon, error) {
 	if err := os.Setenv("GOMAXPROCS", "1"); err != nil {
 		return nil, err
 	}
-	d := &Daemon{dir: cfg.Dir, cgroup: cfg.Cgroup, boot: bootID(), log: cfg.Log, containers: map[string]*container{}}
+	d := &Daemon{dir: cfg.Dir, cgroup: cfg.Cgroup, program: cfg.Program, boot: bootID(), log: cfg.Log, containers: map[string]*container{}}
 	if err := lock(filepath.Join(cfg.Dir, "lock")); err != nil {
 		return nil, err
 	}
@@ -118,6 +124,9 @@ func lock(path string) error {
 	return nil
 }
 
+// acceptPause lets calls in flight give back what accepting lacks.
+const acceptPause = 50 * time.Millisecond
+
 func (d *Daemon) serve(l *net.UnixListener) error {
 	go func() {
 		<-d.ctx.Done()
@@ -128,8 +137,9 @@ func (d *Daemon) serve(l *net.UnixListener) error {
 		if d.ctx.Err() != nil {
 			break
 		}
-		if err != nil { // out of file descriptors, at worst; calls in flight will give some back
+		if err != nil { // out of file descriptors, at worst
 			d.log.Warn("accept a call", "err", err)
+			time.Sleep(acceptPause)
 			continue
 		}
 		d.work.Go(func() { d.answer(conn) })

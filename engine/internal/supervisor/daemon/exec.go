@@ -141,7 +141,7 @@ func (g *guest) pipes(child *child) error {
 	return nil
 }
 
-func (g *guest) kill() { _ = unix.PidfdSendSignal(int(g.pidfd.Fd()), unix.SIGKILL, nil, 0) }
+func (g *guest) kill() { _ = sendSignal(g.pidfd, unix.SIGKILL) }
 
 // wait returns the exit code.
 func (g *guest) wait() int {
@@ -245,13 +245,7 @@ func resize(console *os.File, payload []byte) error {
 	if console == nil {
 		return errNoTerminal
 	}
-	conn, err := console.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var set error
-	err = conn.Control(func(fd uintptr) {
-		set = unix.IoctlSetWinsize(int(fd), unix.TIOCSWINSZ, &unix.Winsize{Row: s.Rows, Col: s.Columns})
+	return withFD(console, func(fd int) error {
+		return unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: s.Rows, Col: s.Columns})
 	})
-	return errors.Join(err, set)
 }

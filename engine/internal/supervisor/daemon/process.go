@@ -162,6 +162,22 @@ func awaitExit(pidfd *os.File) error {
 	})
 }
 
+// withFD uses the number of a file that others may close meanwhile.
+func withFD(f *os.File, use func(fd int) error) error {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var used error
+	err = conn.Control(func(fd uintptr) { used = use(int(fd)) })
+	return errors.Join(err, used)
+}
+
+// sendSignal can never reach another process that got the same number.
+func sendSignal(pidfd *os.File, sig unix.Signal) error {
+	return withFD(pidfd, func(fd int) error { return unix.PidfdSendSignal(fd, sig, nil, 0) })
+}
+
 // wait returns the exit code of the first process.
 func (r *run) wait() int {
 	if err := awaitExit(r.pidfd); err != nil {
@@ -193,7 +209,7 @@ const exitUnseen = 255
 // later remember it for holders of a pidfd.
 func codeOfStranger(pidfd *os.File) int {
 	info := unix.PidfdInfo{Mask: unix.PIDFD_INFO_EXIT}
-	err := unix.IoctlPidfdInfo(int(pidfd.Fd()), &info)
+	err := withFD(pidfd, func(fd int) error { return unix.IoctlPidfdInfo(fd, &info) })
 	if err != nil || info.Mask&unix.PIDFD_INFO_EXIT == 0 {
 		return exitUnseen
 	}

@@ -52,6 +52,10 @@ func (c *container) tryAgain() {
 	c.mu.Lock()
 	mine := c.retry != nil && !c.status.Stopped && !c.deleted
 	c.retry = nil
+	if c.status.Stopped && c.status.State == supervisor.Restarting { // just as the timer fired
+		c.status.State = supervisor.Exited
+		c.announce(supervisor.OnDie)
+	}
 	c.mu.Unlock()
 	if !mine {
 		return

@@ -201,13 +201,11 @@ func (r *run) start() error {
 
 func (r *run) kill(sig unix.Signal) error {
 	if sig == unix.SIGKILL { // also wakes one that is paused
-		err := r.box.Signal(sig)
-		if err != nil {
-			return unix.PidfdSendSignal(int(r.pidfd.Fd()), sig, nil, 0)
+		if r.box.Signal(sig) == nil {
+			return nil
 		}
-		return nil
 	}
-	return unix.PidfdSendSignal(int(r.pidfd.Fd()), sig, nil, 0)
+	return sendSignal(r.pidfd, sig)
 }
 
 // watch waits for the end of the process and settles everything that belongs to the run.

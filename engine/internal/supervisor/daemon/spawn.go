@@ -41,7 +41,7 @@ func Spawn(cfg Config) error {
 	defer r.Close()
 	// The copy is passed on, and named by its number there: exec.Cmd may move other files to
 	// the number that it has here.
-	cmd := exec.Command("/proc/self/fd/4", "serve", cfg.Dir, cfg.Cgroup)
+	cmd := exec.Command("/proc/self/fd/4", "serve", cfg.Dir, cfg.Cgroup, cfg.Program)
 	cmd.Args[0] = "sampan-init"
 	cmd.Dir, cmd.Stderr = "/", log
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}

@@ -227,6 +227,7 @@ func Listen(dir string) (*net.UnixListener, error) {
 
 // Hello is the answer to OpHello.
 type Hello struct {
-	Version int `json:"version"`
-	Pid     int `json:"pid"`
+	Version int    `json:"version"`
+	Pid     int    `json:"pid"`
+	Program string `json:"program,omitempty"` // the file it was started from
 }
