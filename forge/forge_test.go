@@ -34,6 +34,7 @@ type site struct {
 	identity *identity.Service
 	events   *event.Bus
 	db       *db.DB
+	ui       *ui.UI
 	url      string
 	ssh      string // host:port
 }
@@ -47,6 +48,7 @@ func serve(t *testing.T, before ...func(*site)) *site {
 
 func serveWith(t *testing.T, limits forge.Limits, before ...func(*site)) *site {
 	t.Helper()
+	t.Parallel()
 	for _, program := range []string{"git", "ssh", "ssh-keygen"} {
 		if _, err := exec.LookPath(program); err != nil {
 			if os.Getenv("CI") != "" {
@@ -66,6 +68,7 @@ func serveWith(t *testing.T, limits forge.Limits, before ...func(*site)) *site {
 	s.events, err = event.Open(t.Context(), event.Config{DB: s.db, Log: log})
 	s.must(err)
 	pages := ui.New(ui.Config{Log: log})
+	s.ui = pages
 	listener := httptest.NewUnstartedServer(nil)
 	s.url = "http://" + listener.Listener.Addr().String()
 	cfg := forge.Config{Dir: s.dir, SSHAddr: "127.0.0.1:0", HTTPURL: s.url, DB: s.db, Identity: s.identity, Events: s.events, UI: pages, Secret: box, Log: log, Limits: limits}

@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"sampan.dev/sampan/forge/internal/git"
@@ -27,6 +28,12 @@ import (
 
 // maxRequest bounds what a fetching client says: the objects that it wants and has.
 const maxRequest = 64 << 20
+
+// A request that is not over when its answer is may go on so long and so far.
+const (
+	grace   = 5 * time.Second
+	maxRest = 1 << 20
+)
 
 // quiet is how long a client may neither send nor take a byte.
 const quiet = 10 * time.Minute
@@ -112,10 +119,12 @@ func (d *Door) serve(service git.Service) web.Handler {
 		out := newStream(w)
 		w.Header().Set("Content-Type", "application/x-"+string(service)+"-result")
 		noCache(w.Header())
+		request := out.reading(in, r.Body)
+		defer request.close()
 		if service == git.ReceivePack {
-			err = d.cfg.Push.Receive(r.Context(), who, target, out.reading(in), out)
+			err = d.cfg.Push.Receive(r.Context(), who, target, request, out)
 		} else {
-			err = target.Git.Serve(r.Context(), service, git.Streams{In: out.reading(in), Out: out},
+			err = target.Git.Serve(r.Context(), service, git.Streams{In: request, Out: out},
 				git.ServeOptions{Protocol: r.Header.Get("Git-Protocol"), Stateless: true})
 		}
 		if f, ok := fault.Of(err); ok && !out.wrote {
@@ -224,14 +233,49 @@ func (s *stream) Write(p []byte) (int, error) {
 }
 
 // reading is r with a deadline that moves on with each read.
-func (s *stream) reading(r io.Reader) io.Reader { return patient{s, r} }
-
-type patient struct {
-	s *stream
-	r io.Reader
+func (s *stream) reading(r io.Reader, body io.Reader) *patient {
+	return &patient{s: s, r: r, body: body}
 }
 
-func (p patient) Read(b []byte) (int, error) {
-	p.s.c.SetReadDeadline(time.Now().Add(quiet))
+// patient reads a request for a git process that may end before the request does.
+type patient struct {
+	s    *stream
+	r    io.Reader
+	body io.Reader // what r reads, still compressed
+
+	reading sync.Mutex // held while a read is under way
+	mu      sync.Mutex
+	closed  bool
+}
+
+func (p *patient) Read(b []byte) (int, error) {
+	p.reading.Lock()
+	defer p.reading.Unlock()
+	if !p.extend() {
+		return 0, io.EOF
+	}
 	return p.r.Read(b)
+}
+
+func (p *patient) extend() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.closed {
+		p.s.c.SetReadDeadline(time.Now().Add(quiet))
+	}
+	return !p.closed
+}
+
+// close ends reading, waits until it has ended, and reads on to the end of a request that
+// is nearly over: net/http must find nobody who reads a request whose handler has
+// returned, and reuses a connection only after a whole request.
+func (p *patient) close() {
+	p.mu.Lock()
+	p.closed = true
+	p.s.c.SetReadDeadline(time.Now().Add(grace))
+	p.mu.Unlock()
+	p.reading.Lock()
+	defer p.reading.Unlock()
+	io.CopyN(io.Discard, p.body, maxRest)
+	p.s.c.SetReadDeadline(time.Time{})
 }
