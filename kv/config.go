@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"go.etcd.io/etcd/server/v3/embed"
+	"google.golang.org/grpc"
 
 	"sampan.dev/sampan/internal/fault"
 )
@@ -30,7 +31,7 @@ const (
 )
 
 // settings are etcd's, for one member that is alone.
-func settings(cfg Config) (*embed.Config, error) {
+func settings(cfg Config, end *ending) (*embed.Config, error) {
 	if cfg.Dir == "" {
 		return nil, fault.Invalid("the key-value store has no data directory").On("data")
 	}
@@ -54,6 +55,7 @@ func settings(cfg Config) (*embed.Config, error) {
 	e.QuotaBackendBytes = quota
 	e.AutoCompactionMode, e.AutoCompactionRetention = embed.CompactorModePeriodic, historyFor
 	e.EnableGRPCGateway = false
+	e.GRPCAdditionalServerOptions = []grpc.ServerOption{grpc.ChainStreamInterceptor(end.streams)}
 	return e, nil
 }
 

@@ -38,14 +38,14 @@ func Open(ctx context.Context, cfg Config) (*KV, error) {
 	if cfg.Log == nil {
 		cfg.Log = discard()
 	}
-	settings, err := settings(cfg)
+	end := newEnding()
+	settings, err := settings(cfg, end)
 	if err != nil {
 		return nil, err
 	}
 	if err := inspect(cfg.Dir); err != nil {
 		return nil, err
 	}
-	end := &ending{said: make(chan string, 1)}
 	etcd, err := start(ctx, cfg, settings, end)
 	if err != nil {
 		return nil, err
@@ -75,7 +75,7 @@ func (k *KV) Run(ctx context.Context) error {
 // Close stops the member after what is in flight has been written. It is safe to call twice.
 func (k *KV) Close() error {
 	k.close.Do(func() {
-		k.end.phase.Store(closing)
+		k.end.begin()
 		_ = k.client.Close() // says only that its context has ended, which is the point
 		k.etcd.Close()
 	})

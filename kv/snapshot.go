@@ -30,7 +30,7 @@ func (k *KV) Snapshot(ctx context.Context, w io.Writer) error {
 // Restore makes cfg.Dir from a snapshot of a store, before Open. The directory must not hold
 // anything. Leases and revisions are as they were.
 func Restore(cfg Config, file string) error {
-	e, err := settings(cfg)
+	e, err := settings(cfg, newEnding())
 	if err != nil {
 		return err
 	}

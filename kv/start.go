@@ -6,13 +6,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"runtime"
-	"sync/atomic"
 	"syscall"
 	"time"
 
 	"go.etcd.io/etcd/server/v3/embed"
-	"go.uber.org/zap/zapcore"
 
 	"sampan.dev/sampan/internal/fault"
 )
@@ -64,31 +61,6 @@ func start(ctx context.Context, cfg Config, settings *embed.Config, end *ending)
 const leaderWithin = 30 * time.Second
 
 var errNoLeader = errors.New("it has no leader; it may belong to a cluster of several machines")
-
-// An ending is what happens when etcd logs that it must die.
-type ending struct {
-	said  chan string
-	phase atomic.Int32
-}
-
-const (
-	starting int32 = iota
-	running
-	closing
-)
-
-// OnWrite ends only the goroutine that found the data unreadable, and tells start. Once etcd
-// runs, the process ends as etcd wants it: its log on disk holds all that was acknowledged.
-func (e *ending) OnWrite(entry *zapcore.CheckedEntry, fields []zapcore.Field) {
-	if e.phase.Load() != starting {
-		panic(sentence(entry.Entry, fields))
-	}
-	select {
-	case e.said <- sentence(entry.Entry, fields):
-	default: // the first to speak is the cause
-	}
-	runtime.Goexit()
-}
 
 // explain turns what StartEtcd returns into what the user can do about it.
 func explain(err error, cfg Config) error {

@@ -15,14 +15,14 @@ const (
 	maxIdle        = 256         // kept to one backend
 	avoidFor       = time.Second // a backend that refused is the last choice for so long
 
-	// leaving is a bit above any count of requests: set once the backend must not be picked.
-	leaving = int64(1) << 40
+	// leavingBit is a bit above any count of requests: set once the backend must not be picked.
+	leavingBit = int64(1) << 40
 )
 
 // A backend is an instance with what is in flight to it and its open connections.
 type backend struct {
 	Backend
-	load    atomic.Int64 // requests in flight, plus leaving
+	load    atomic.Int64 // requests in flight, plus leavingBit
 	refused atomic.Int64 // when it last refused a connection, in Unix nanoseconds
 	drained chan struct{}
 	once    sync.Once
@@ -36,7 +36,7 @@ func newBackend(b Backend) *backend { return &backend{Backend: b, drained: make(
 // acquire counts a request on the backend, unless it is leaving. The count comes first: who
 // sets the bit afterwards sees the request.
 func (b *backend) acquire() bool {
-	if b.load.Add(1)&leaving == 0 {
+	if b.load.Add(1)&leavingBit == 0 {
 		return true
 	}
 	b.release()
@@ -44,14 +44,14 @@ func (b *backend) acquire() bool {
 }
 
 func (b *backend) release() {
-	if b.load.Add(-1) == leaving {
+	if b.load.Add(-1) == leavingBit {
 		b.finish()
 	}
 }
 
 // leave stops the picking; drained is closed when the last request is done.
 func (b *backend) leave() {
-	if b.load.Or(leaving)&^leaving == 0 {
+	if b.load.Or(leavingBit)&^leavingBit == 0 {
 		b.finish()
 	}
 }
@@ -73,7 +73,7 @@ func (b *backend) idle() bool {
 	}
 }
 
-func (b *backend) inFlight() int64 { return b.load.Load() &^ leaving }
+func (b *backend) inFlight() int64 { return b.load.Load() &^ leavingBit }
 
 // pick counts a request on the backend with the fewest in flight, avoiding those tried before
 // and, while there are others, those that refused just now. nil: none is left.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 )
 
 // newHTTP2 is the transport to backends that speak gRPC: HTTP/2 without TLS, known beforehand.
@@ -35,7 +36,7 @@ func (e *exchange) http2(b *backend) (again bool, err error) {
 		return e.lost(err, errors.As(err, &dial) && dial.Op == "dial")
 	}
 	defer resp.Body.Close()
-	e.status = resp.StatusCode
+	e.status, e.answered = resp.StatusCode, time.Now()
 	h := e.w.Header()
 	copyHeader(h, resp.Header)
 	e.identify(h)

@@ -96,7 +96,7 @@ func (e *exchange) fail(p problem) {
 	p.ID = e.id
 	e.status = p.Status
 	if p.backend != nil {
-		e.m.log.Info("no response from a backend", "route", e.route.Name, "request", e.id, "error", p.backend)
+		e.m.log.Debug("no response from a backend", "route", e.route.Name, "request", e.id, "error", p.backend)
 	}
 	if e.r.ProtoMajor == 1 && hasBody(e.r) && int64(len(e.body)) != e.in {
 		e.w.Header().Set("Connection", "close") // what is left of the body is nobody's request

@@ -20,7 +20,7 @@ type reply struct {
 
 // receive passes the response on and, when it was whole, keeps the connection.
 func (e *exchange) receive(b *backend, p *reply) {
-	e.status = p.StatusCode
+	e.status, e.answered = p.StatusCode, time.Now()
 	if p.StatusCode == http.StatusSwitchingProtocols {
 		e.upgrade(p)
 		return

@@ -117,6 +117,7 @@ func TestNoRequestHidesInAnother(t *testing.T) {
 		{"two hosts", "GET / HTTP/1.1\r\n" + close + "Host: other.localhost\r\n\r\n", "[400]", "", "GET"},
 		{"the host of an absolute address counts", "GET http://app.localhost/x HTTP/1.1\r\nHost: other.localhost\r\nConnection: close\r\n\r\n",
 			"[200]", "GET /x HTTP/1.1\r\nHost: app.localhost\r\n", "other"},
+		{"the asterisk stays", "OPTIONS * HTTP/1.1\r\n" + close + "\r\n", "[200]", "OPTIONS * HTTP/1.1\r\n", "hidden"},
 		{"CONNECT is refused", "CONNECT app.localhost:22 HTTP/1.1\r\n" + close + "\r\n", "[400]", "", "CONNECT"},
 		{"a version of the future", "GET / HTTP/3.7\r\n" + close + "\r\n", "[505]", "", "GET"},
 		{"a path with a blank", "GET /a b HTTP/1.1\r\n" + close + "\r\n", "[400]", "", "GET"},

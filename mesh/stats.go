@@ -40,18 +40,18 @@ func (h Histogram) Quantile(share float64) time.Duration {
 // Stats are what went through a route since the server started.
 type Stats struct {
 	Requests uint64
-	Status   [6]uint64 // by class: Status[2] counts 200 to 299; 0 those that were aborted
+	Status   [6]uint64 // by class: Status[2] counts 200 to 299; 0 answers that were broken off
 	In, Out  uint64    // bytes of bodies
 	InFlight int64
-	Latency  Histogram
-	Seconds  []Second // the last five minutes, oldest first, the current second last
+	Latency  Histogram // until the backend's answer began
+	Seconds  []Second  // the last five minutes, oldest first, the current second last
 }
 
 // A Second is what ended in one second.
 type Second struct {
 	At       time.Time
 	Requests uint32
-	Errors   uint32 // status 5xx and aborted
+	Errors   uint32 // status 5xx and broken off
 	Out      uint64
 	Slowest  time.Duration
 	Latency  [len(Bounds) + 1]uint32
@@ -67,9 +67,10 @@ func newStats() *stats { return new(stats) }
 
 // A sample is one request that has ended.
 type sample struct {
-	status  int // 0: aborted
-	in, out int64
-	start   time.Time
+	status   int // 0: the backend broke off its answer
+	in, out  int64
+	start    time.Time
+	answered time.Time // zero: never
 }
 
 func (s *stats) begin() {
@@ -80,7 +81,10 @@ func (s *stats) begin() {
 
 func (s *stats) end(e sample) {
 	now := time.Now()
-	took := now.Sub(e.start)
+	if e.answered.IsZero() {
+		e.answered = now
+	}
+	took := e.answered.Sub(e.start)
 	class := min(max(e.status/100, 0), 5)
 	b := bucket(took)
 
