@@ -6,10 +6,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"sampan.dev/sampan/build"
 	"sampan.dev/sampan/engine"
+	"sampan.dev/sampan/internal/fault"
 )
 
 // inContainers opens a Builder on an engine of its own, both in .cache.
@@ -67,5 +69,51 @@ func TestInContainers(t *testing.T) {
 	p := inContainers(t)
 	for _, e := range examples {
 		t.Run(e.name, func(t *testing.T) { conform(t, p, e) })
+	}
+}
+
+// A command of a Procfile may use a shell's variables; it still is the process that gets signals.
+func TestProcfileWithVariables(t *testing.T) {
+	p := inContainers(t)
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS("../examples/hello-go")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "Procfile"), []byte("web: SOURCE_VERSION=port-$PORT bin/hello\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r, _, err := p.build(t, dir, p.scope(t), "c1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := p.fetch(t, r); !strings.Contains(got, "version port-8080") {
+		t.Errorf("got %q", got)
+	}
+}
+
+// Steps of a Dockerfile reach the network by name, and neither the host's loopback nor another
+// scope's cache mounts.
+func TestDockerfileSteps(t *testing.T) {
+	p := inContainers(t)
+	write := "FROM debian:bookworm-slim\nRUN --mount=type=cache,target=/c test -e /c/mine && exit 9; echo x > /c/mine\n"
+	scope := p.scope(t)
+	if _, _, err := p.build(t, tree(t, map[string]string{"Dockerfile": write}), scope, "c1"); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := p.build(t, tree(t, map[string]string{"Dockerfile": write}), p.scope(t), "c1"); err != nil {
+		t.Errorf("a cache mount of another scope: %v", err)
+	}
+	again := strings.Replace(write, "exit 9", "exit 8", 1)
+	_, _, err := p.build(t, tree(t, map[string]string{"Dockerfile": again}), scope, "c2")
+	if f, ok := fault.Of(err); !ok || !strings.Contains(f.Message, "line 2") || !strings.Contains(f.Message, "exit code: 8") {
+		t.Errorf("its own cache mount: %v", err)
+	}
+	network := "FROM debian:bookworm-slim\nRUN apt-get update && ! (exec 3<>/dev/tcp/127.0.0.1/22) 2>/dev/null\n"
+	if _, _, err := p.build(t, tree(t, map[string]string{"Dockerfile": network}), scope, "c3"); err != nil {
+		t.Errorf("the network: %v", err)
+	}
+	_, _, err = p.build(t, tree(t, map[string]string{"Dockerfile": "FROM registry.invalid/nothing:1\n"}), scope, "c4")
+	if f, ok := fault.Of(err); !ok || f.Hint == "" || !strings.Contains(f.Message, "cannot be pulled") {
+		t.Errorf("an image that nobody has: %v", err)
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/solver"
 	"github.com/moby/buildkit/solver/bboltcachestorage"
+	"github.com/moby/buildkit/util/grpcerrors"
 	"github.com/moby/buildkit/util/network/netproviders"
 	"github.com/moby/buildkit/worker"
 	"github.com/moby/buildkit/worker/base"
@@ -112,7 +113,7 @@ func (w *sharedWorker) connect(ctx context.Context, dir string) (c *connection, 
 	}
 	const buffer = 1 << 20
 	l := bufconn.Listen(buffer)
-	c.server = grpc.NewServer()
+	c.server = grpc.NewServer(grpc.UnaryInterceptor(grpcerrors.UnaryServerInterceptor), grpc.StreamInterceptor(grpcerrors.StreamServerInterceptor))
 	c.controller.Register(c.server)
 	go func() { c.served <- c.server.Serve(l) }()
 	dial := func(ctx context.Context, _ string) (net.Conn, error) { return l.DialContext(ctx) }

@@ -104,12 +104,28 @@ func (b *Builder) Build(ctx context.Context, j *job.Job) (job.Product, error) {
 	if err != nil {
 		return job.Product{}, err
 	}
-	j.Out.Step("Compiling %s with %s", strings.Join(mains, " "), t.release)
+	j.Out.Step("Compiling %s with %s", named(m, mains), t.release)
 	out := filepath.Join(j.Scratch, "out")
 	if err := compile(ctx, j, t, base, c, out, mains); err != nil {
 		return job.Product{}, err
 	}
-	return product(j, base, out)
+	p, err := product(j, base, out)
+	if err == nil && base != "" && j.NeedsShell() {
+		p.Shell = true
+		p.Base, err = j.Roots.Shell(ctx, j.Out, zones(t))
+	}
+	return p, err
+}
+
+// zones are the time zones that a release of Go comes with.
+func zones(t toolchain) string { return filepath.Join(t.root, "lib", "time", "zoneinfo.zip") }
+
+// named says what is compiled: a program at the root has its module's name.
+func named(m Module, mains []string) string {
+	if mains[0] == "." {
+		return m.Path
+	}
+	return strings.Join(mains, ", ")
 }
 
 // programs are the Mains of the copy; links that lead out of it are not followed.
@@ -127,7 +143,7 @@ func bare(ctx context.Context, j *job.Job, t toolchain) (string, error) {
 	if j.Roots == nil {
 		return "", nil
 	}
-	return j.Roots.Bare(ctx, filepath.Join(t.root, "lib", "time", "zoneinfo.zip"))
+	return j.Roots.Bare(ctx, zones(t))
 }
 
 // compile runs go build in the sandbox.

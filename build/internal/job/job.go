@@ -67,3 +67,13 @@ func (j *Job) Environment(extra ...string) []string {
 	}
 	return env
 }
+
+// NeedsShell reports whether a command of the Procfile does.
+func (j *Job) NeedsShell() bool {
+	for _, p := range j.Procfile {
+		if _, needs := p.Words(); needs != "" {
+			return true
+		}
+	}
+	return false
+}

@@ -14,6 +14,9 @@ import (
 	"sampan.dev/sampan/internal/fault"
 )
 
+// Busybox is the name of the image with that program.
+const Busybox = "docker.io/library/busybox:latest"
+
 // Base sees to it that an image which a Dockerfile names is here: it is, or a registry has
 // it, or make makes it. make is nil where nobody knows how.
 func (s *Store) Base(ctx context.Context, out *step.Output, ref string, make func() error) error {

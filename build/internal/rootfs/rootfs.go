@@ -13,11 +13,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"time"
 
 	"sampan.dev/sampan/build/internal/keep"
 	"sampan.dev/sampan/build/internal/machine"
 	"sampan.dev/sampan/build/internal/pack"
+	"sampan.dev/sampan/build/internal/step"
 	"sampan.dev/sampan/build/internal/turn"
 	"sampan.dev/sampan/engine"
 	"sampan.dev/sampan/internal/fault"
@@ -50,12 +50,24 @@ func In(dir string, e *engine.Engine, m *machine.Settings) *Store {
 
 // Bare is an image without programs. The time zones are a zip file as Go ships it.
 func (s *Store) Bare(ctx context.Context, zones string) (string, error) {
+	return s.bare(ctx, "bare", zones, func() (string, error) { return "", nil })
+}
+
+// Shell is a Bare image with busybox, for commands that need a shell.
+func (s *Store) Shell(ctx context.Context, out *step.Output, zones string) (string, error) {
+	return s.bare(ctx, "shell", zones, func() (string, error) {
+		return Busybox, s.Base(ctx, out, Busybox, func() error { return s.MakeBusybox(ctx, out, Busybox) })
+	})
+}
+
+// bare lays what every image needs over the image that base makes.
+func (s *Store) bare(ctx context.Context, name, zones string, base func() (string, error)) (string, error) {
 	files, err := s.bareFiles(zones)
 	if err != nil {
 		return "", err
 	}
 	key := digest(files)
-	ref := host + "bare:" + key
+	ref := host + name + ":" + key
 	done, err := s.turns.Take(ctx, ref)
 	if err != nil {
 		return "", err
@@ -64,19 +76,16 @@ func (s *Store) Bare(ctx context.Context, zones string) (string, error) {
 	if known, err := s.known(ctx, ref); known || err != nil {
 		return ref, err
 	}
+	below, err := base()
+	if err != nil {
+		return "", err
+	}
 	dir := filepath.Join(s.dir, "bare-"+key)
 	if err := s.write(dir, files); err != nil {
-		return "", fmt.Errorf("make the bare image: %w", err)
+		return "", fmt.Errorf("make the image %s: %w", ref, err)
 	}
-	layers := pack.Layers(ctx, []pack.Part{{Key: ref, Dir: dir, At: "/"}}, time.Unix(0, 0))
-	_, err = s.engine.Assemble(ctx, ref, "", layers, engine.ImageConfig{
-		User: fmt.Sprintf("%d:%d", User, User),
-		Env:  []string{"SSL_CERT_FILE=" + Certificates, "ZONEINFO=" + Zones, "HOME=/tmp"},
-	})
-	if err != nil {
-		return "", fmt.Errorf("make the bare image: %w", err)
-	}
-	return ref, nil
+	return ref, s.assemble(ctx, ref, below, []pack.Part{{Dir: dir, At: "/"}},
+		"SSL_CERT_FILE="+Certificates, "ZONEINFO="+Zones, "HOME=/tmp")
 }
 
 // known reports whether an image of that name can be used.
