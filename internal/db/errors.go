@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"errors"
 	"net"
+	"strings"
 	"syscall"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -60,6 +61,8 @@ func translate(err error) error {
 		return fault.Full("the disk of the database is full: %w", err).Try("make room and try again; nothing that was acknowledged is lost")
 	case away(err):
 		return fault.Unavailable("the database does not answer: %w", err).Try("try again in a minute")
+	case postgresCode(err) == "22021": // of a NUL or invalid UTF-8; SQLite would keep it
+		return fault.Invalid("the text holds characters that cannot be stored: %w", err)
 	case sqliteCode(err)&0xff == sqlite3.SQLITE_BUSY:
 		return fault.Unavailable("the database is in use by another program: %w", err).Try("try again in a minute")
 	}
@@ -94,6 +97,8 @@ func again(err error) bool {
 	switch postgresCode(err) {
 	case "40001", "40P01": // serialization failure, deadlock
 		return true
+	case "0A000": // another server has migrated; the statement is prepared anew
+		return strings.Contains(err.Error(), "cached plan")
 	}
 	return false
 }

@@ -1,9 +1,11 @@
-package db
+package db_test
 
 import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"sampan.dev/sampan/internal/db"
 )
 
 func TestPlaceholdersAreNumbered(t *testing.T) {
@@ -22,7 +24,7 @@ func TestPlaceholdersAreNumbered(t *testing.T) {
 		"名 = ? AND 'é?' = ?":                  "名 = $1 AND 'é?' = $2",
 		"?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? -- ": "$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11 -- ",
 	} {
-		if got := numbered(query); got != want {
+		if got := db.Numbered(query); got != want {
 			t.Errorf("%q became %q, want %q", query, got, want)
 		}
 	}
@@ -42,7 +44,7 @@ func TestWhatOnlyReads(t *testing.T) {
 		"":                                                   false,
 		"-- SELECT":                                          false,
 	} {
-		if got := reads(query); got != want {
+		if got := db.Reads(query); got != want {
 			t.Errorf("%q: %v", query, got)
 		}
 	}
@@ -54,8 +56,8 @@ func FuzzPlaceholder(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, query string) {
-		reads(query)
-		got := numbered(query)
+		db.Reads(query)
+		got := db.Numbered(query)
 		back, n := got, 0
 		var b strings.Builder
 		for i := 0; i < len(query); i++ {
