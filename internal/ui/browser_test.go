@@ -101,7 +101,7 @@ func TestScreens(t *testing.T) {
 		t.Skip("SCREENS is not set")
 	}
 	s, ctx := newSite(t), browser(t)
-	for _, width := range []int64{360, 1440} {
+	for _, width := range []int64{360, 1440, 1920} {
 		for _, theme := range []string{"light", "dark"} {
 			err := chromedp.Do(ctx, chromedp.Navigate(s.URL+"/form"), chromedp.Click(`button[value="`+theme+`"]`),
 				chromedp.WaitReady(`html[data-theme="`+theme+`"]`), chromedp.EmulateViewport(width, 900))

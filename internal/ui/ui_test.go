@@ -205,6 +205,36 @@ func TestPages(t *testing.T) {
 	}
 }
 
+func TestDevelopmentReadsTheSourceTree(t *testing.T) {
+	u := ui.New(ui.Config{Dev: true})
+	dir := t.TempDir()
+	write := func(text string) {
+		if err := os.WriteFile(dir+"/dev.html", []byte(`{{define "title"}}dev{{end}}{{define "main"}}`+text+`{{end}}`), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("before")
+	if err := u.Add(os.DirFS(dir), nil); err != nil {
+		t.Fatal(err)
+	}
+	show := func() (string, error) {
+		w := httptest.NewRecorder()
+		err := u.Render(w, httptest.NewRequest("GET", "/", nil), "dev", nil)
+		return w.Body.String(), err
+	}
+	if body, err := show(); err != nil || !strings.Contains(body, "before") {
+		t.Errorf("%v:\n%s", err, body)
+	}
+	write("after")
+	if body, err := show(); err != nil || !strings.Contains(body, "after") {
+		t.Errorf("%v:\n%s", err, body)
+	}
+	write("{{nonsense}}")
+	if _, err := show(); err == nil || !strings.Contains(err.Error(), "dev.html:1") {
+		t.Errorf("a mistake is told as %v", err)
+	}
+}
+
 func TestLookIsRemembered(t *testing.T) {
 	s := newSite(t)
 	client := *s.Client()
