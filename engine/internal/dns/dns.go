@@ -117,8 +117,10 @@ func (r *Resolver) Serve(c Client, inside func(func() error) error) (*Server, er
 	s.tcp = &dns.Server{Listener: stream, Handler: s}
 	for _, server := range []*dns.Server{s.udp, s.tcp} {
 		started := make(chan struct{})
-		server.NotifyStartedFunc = func() { close(started) }
+		begun := sync.OnceFunc(func() { close(started) })
+		server.NotifyStartedFunc = begun
 		s.running.Go(func() {
+			defer begun()
 			if err := server.ActivateAndServe(); err != nil && !errors.Is(err, net.ErrClosed) {
 				r.log.Error("names do not resolve in a container any more", "network", c.Network, "err", err)
 			}
@@ -139,21 +141,26 @@ func (s *Server) Close() {
 
 // ServeDNS answers one question.
 func (s *Server) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
-	answer := s.local(q)
-	if answer == nil {
-		answer = s.forward(w, q)
-	}
+	answer := s.resolver.Answer(s.client, w.RemoteAddr().Network(), q)
 	answer.Compress = true
 	_ = w.WriteMsg(answer) // the asker is gone: nobody to tell
 }
 
+// Answer is what c is told when it asks q by "udp" or "tcp".
+func (r *Resolver) Answer(c Client, protocol string, q *dns.Msg) *dns.Msg {
+	if answer := r.local(c, q); answer != nil {
+		return answer
+	}
+	return r.forward(c, protocol, q)
+}
+
 // local answers for the names of containers, and nil for all others.
-func (s *Server) local(q *dns.Msg) *dns.Msg {
+func (r *Resolver) local(c Client, q *dns.Msg) *dns.Msg {
 	if len(q.Question) != 1 || q.Question[0].Qclass != dns.ClassINET {
 		return new(dns.Msg).SetRcode(q, dns.RcodeFormatError)
 	}
 	question := q.Question[0]
-	ips := s.resolver.find(s.client.Network, strings.TrimSuffix(question.Name, "."))
+	ips := r.find(c.Network, strings.TrimSuffix(question.Name, "."))
 	if len(ips) == 0 {
 		return nil
 	}
@@ -175,14 +182,14 @@ func (s *Server) local(q *dns.Msg) *dns.Msg {
 
 // forward asks the servers in their order. The asker's protocol is kept, so that a truncated
 // answer makes it ask again by TCP.
-func (s *Server) forward(w dns.ResponseWriter, q *dns.Msg) *dns.Msg {
-	client := &dns.Client{Net: w.RemoteAddr().Network(), Timeout: 4 * time.Second, UDPSize: dns.DefaultMsgSize}
-	servers := s.client.Upstream
+func (r *Resolver) forward(c Client, protocol string, q *dns.Msg) *dns.Msg {
+	client := &dns.Client{Net: protocol, Timeout: 4 * time.Second, UDPSize: dns.DefaultMsgSize}
+	servers := c.Upstream
 	if len(servers) == 0 {
-		servers = s.resolver.upstream
+		servers = r.upstream
 	}
 	if len(servers) == 0 {
-		servers = s.resolver.host.servers()
+		servers = r.host.servers()
 	}
 	for _, server := range servers {
 		if _, _, err := net.SplitHostPort(server); err != nil {
@@ -192,7 +199,7 @@ func (s *Server) forward(w dns.ResponseWriter, q *dns.Msg) *dns.Msg {
 		if err == nil {
 			return answer
 		}
-		s.resolver.log.Debug("a name server does not answer", "server", server, "err", err)
+		r.log.Debug("a name server does not answer", "server", server, "err", err)
 	}
 	return new(dns.Msg).SetRcode(q, dns.RcodeServerFailure)
 }

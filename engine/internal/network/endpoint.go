@@ -169,8 +169,8 @@ func (m *Manager) unplug(e *endpoint) {
 	if err := removeNamespace(m.path(e.ID)); err != nil {
 		m.cfg.Log.Error("a network namespace stays until the machine restarts", "container", e.ID, "err", err)
 	}
-	if len(e.Ports) > 0 {
-		forget(e.IP) // otherwise UDP of the past goes on to whoever has the address next
+	if slices.ContainsFunc(e.Ports, func(p Port) bool { return p.Protocol == "udp" }) {
+		forget(e.IP) // otherwise packets of the past go on to whoever has the address next
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()

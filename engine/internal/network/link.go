@@ -96,7 +96,22 @@ func plug(n Network, ip netip.Addr, ns *os.File) error {
 	if err := hairpin(veth); err != nil {
 		return err
 	}
-	return inside(ns, func(h *netlink.Handle) error { return configure(h, n, ip) })
+	if err := inside(ns, func(h *netlink.Handle) error { return configure(h, n, ip) }); err != nil {
+		return err
+	}
+	return carry(veth.Name, n.Bridge)
+}
+
+// carry makes the kernel act at once on interfaces whose other end came up, which it does
+// when it is asked for one of them. Otherwise it drops what is sent in the next
+// milliseconds, and the first connection to a container waits a second for its second try.
+func carry(names ...string) error {
+	for _, name := range names {
+		if _, err := netlink.LinkByName(name); err != nil {
+			return fmt.Errorf("look at the interface %s: %w", name, err)
+		}
+	}
+	return nil
 }
 
 // hairpin lets a container reach its own published port where the kernel translates within
@@ -133,6 +148,9 @@ func configure(h *netlink.Handle, n Network, ip netip.Addr) error {
 	}
 	if err := errors.Join(h.LinkSetUp(lo), h.LinkSetUp(eth)); err != nil {
 		return fmt.Errorf("start the interfaces: %w", err)
+	}
+	if _, err := h.LinkByIndex(eth.Attrs().Index); err != nil { // as in carry
+		return fmt.Errorf("look at eth0: %w", err)
 	}
 	if n.Internal {
 		return nil
