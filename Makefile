@@ -5,7 +5,8 @@ VERSION    ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo d
 DATA       ?= data
 GO         ?= go
 INIT       := engine/internal/initbin/bin/sampan-init
-SOURCES     = $(shell git ls-files -co --exclude-standard '*.go' '*.c' '*.h' '*.html' '*.css' '*.js' '*.json' '*.sql' '*.svg' go.mod go.sum)
+files       = $(wildcard $(shell git ls-files -co --exclude-standard $(1)))
+SOURCES     = $(call files,'*.go' '*.c' '*.html' '*.css' '*.js' '*.json' '*.sql' '*.svg' '*.txt' go.mod go.sum)
 
 # One build cache for building and testing: the main program needs no C compiler at run time
 # or at link time; sampan-init alone is linked with one.
@@ -26,9 +27,9 @@ build: bin/sampan ## bin/sampan, one file that carries all that it needs
 
 bin/sampan: $(INIT) $(SOURCES)
 	@mkdir -p bin
-	$(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $@ ./cmd/sampan
+	$(GO) build -ldflags '-s -w -X main.version=$(VERSION)' -o $@ ./cmd/sampan
 
-$(INIT): $(shell git ls-files -co --exclude-standard engine/cmd engine/internal/supervisor engine/internal/spec) go.mod
+$(INIT): $(call files,engine/cmd engine/internal/supervisor engine/internal/spec) go.mod
 	@mkdir -p $(@D)
 	CGO_ENABLED=1 $(GO) build -trimpath -tags 'netgo osusergo' -ldflags '-s -w -linkmode external -extldflags -static' -o $@ ./engine/cmd/sampan-init
 

@@ -102,3 +102,17 @@ func Is(err error, kind Kind) bool {
 	f, ok := Of(err)
 	return ok && f.Kind == kind
 }
+
+// FromStatus makes the fault that a server answered with, for clients.
+func FromStatus(status int, format string, args ...any) *Fault {
+	kind := KindUnavailable
+	if status < 500 {
+		kind = KindInvalid
+	}
+	for k, s := range statuses {
+		if s == status {
+			kind = Kind(k)
+		}
+	}
+	return build(kind, format, args)
+}

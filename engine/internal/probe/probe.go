@@ -19,10 +19,11 @@ import (
 
 // A Check is one thing that this machine can do, or what to do so that it can.
 type Check struct {
-	Name   string
-	OK     bool
-	Detail string // what was found
-	Remedy string // empty when OK
+	Name     string `json:"name"`
+	OK       bool   `json:"ok"`
+	Optional bool   `json:"optional"` // containers run without it
+	Detail   string `json:"detail"`   // what was found
+	Remedy   string `json:"remedy,omitempty"`
 }
 
 // Run makes all checks, in an order in which one explains the next.
@@ -31,18 +32,19 @@ func Run(ctx context.Context) []Check {
 		name   string
 		try    func() (string, error)
 		remedy string
+		needed bool
 	}{
-		{"root", root, "start sampan as root"},
-		{"capabilities", capabilities, "grant CAP_SYS_ADMIN and CAP_NET_ADMIN, for instance with docker run --privileged"},
-		{"cgroups", cgroups, "mount cgroup2 at /sys/fs/cgroup and leave the controllers memory, cpu and pids on"},
-		{"overlayfs", overlay, "load the module overlay; until then layers are copied, which takes room and time"},
-		{"namespaces", namespaces, "allow new namespaces: sysctl kernel.unprivileged_userns_clone and seccomp of an outer container may forbid them"},
-		{"user namespaces", users, "sysctl user.max_user_namespaces=15000; containers work without"},
-		{"nftables", tables, "load the modules nf_tables and nf_nat"},
-		{"bridges", bridges, "load the modules bridge and veth"},
-		{"seccomp", seccomp, "use a kernel with CONFIG_SECCOMP_FILTER"},
-		{"inotify", inotify, "sysctl fs.inotify.max_user_instances=1024"},
-		{"resource limits", resources, "grant CAP_SYS_RESOURCE; without it containers cannot have raised limits"},
+		{"root", root, "start sampan as root", true},
+		{"capabilities", capabilities, "grant CAP_SYS_ADMIN and CAP_NET_ADMIN, for instance with docker run --privileged", true},
+		{"cgroups", cgroups, "mount cgroup2 at /sys/fs/cgroup and leave the controllers memory, cpu and pids on", true},
+		{"overlayfs", overlay, "load the module overlay; until then layers are copied, which takes room and time", false},
+		{"namespaces", namespaces, "allow new namespaces: sysctl kernel.unprivileged_userns_clone and seccomp of an outer container may forbid them", true},
+		{"user namespaces", users, "sysctl user.max_user_namespaces=15000; containers work without", false},
+		{"nftables", tables, "load the modules nf_tables and nf_nat", true},
+		{"bridges", bridges, "load the modules bridge and veth", true},
+		{"seccomp", seccomp, "use a kernel with CONFIG_SECCOMP_FILTER", true},
+		{"inotify", inotify, "sysctl fs.inotify.max_user_instances=1024", false},
+		{"resource limits", resources, "grant CAP_SYS_RESOURCE; without it containers cannot have raised limits", false},
 	}
 	var out []Check
 	for _, c := range checks {
@@ -50,7 +52,7 @@ func Run(ctx context.Context) []Check {
 			break
 		}
 		detail, err := c.try()
-		check := Check{Name: c.name, OK: err == nil, Detail: detail}
+		check := Check{Name: c.name, OK: err == nil, Optional: !c.needed, Detail: detail}
 		if err != nil {
 			check.Detail, check.Remedy = err.Error(), c.remedy
 		}

@@ -1,0 +1,39 @@
+package server
+
+import (
+	"context"
+	"os/exec"
+	"strings"
+
+	"sampan.dev/sampan/engine"
+)
+
+// A Diagnosis is what a machine can do for Sampan.
+type Diagnosis struct {
+	Containers bool           `json:"containers"` // apps can run in containers
+	Verdict    string         `json:"verdict"`
+	Checks     []engine.Check `json:"checks"`
+}
+
+// Examine tries what a server needs.
+func Examine(ctx context.Context) Diagnosis {
+	d := Diagnosis{Checks: append([]engine.Check{checkGit(ctx)}, engine.Probe(ctx)...)}
+	why := noContainers(ctx)
+	d.Containers = why == ""
+	d.Verdict = "Apps run in containers."
+	if why != "" {
+		d.Verdict = "Apps run as plain processes, without isolation: " + why + "."
+	}
+	return d
+}
+
+func checkGit(ctx context.Context) engine.Check {
+	c := engine.Check{Name: "git", Remedy: "install the package git"}
+	out, err := exec.CommandContext(ctx, "git", "version").Output()
+	if err != nil {
+		c.Detail = err.Error()
+		return c
+	}
+	c.OK, c.Detail = true, strings.TrimSpace(strings.TrimPrefix(string(out), "git version "))
+	return c
+}
