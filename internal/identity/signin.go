@@ -36,22 +36,46 @@ func (s *Service) Verify(ctx context.Context, name, password, from string) (Who,
 	if a.active && s.proofs.holds(a.who.ID, a.password, password) {
 		return a.who, nil
 	}
-	chances := s.chances(name, from)
-	if err := chances.take(); err != nil {
+	ok, err := s.tryPassword(ctx, name, from, a, password)
+	if err != nil {
 		return Who{}, err
 	}
-	ok, err := s.passwords.Verify(ctx, a.password, clip(password))
-	if err != nil {
-		chances.refund()
-		return Who{}, fmt.Errorf("sign in: %w", err)
-	}
-	if !ok || !a.active || len(password) > maxPassword {
+	if !ok || !a.active {
 		s.log.Info("a sign-in failed", "name", clip(name), "from", from)
 		return Who{}, wrongPassword()
 	}
-	chances.refund()
-	s.proofs.keep(a.who.ID, a.password, password)
 	return a.who, nil
+}
+
+// tryPassword uses up a chance only for a wrong password. Of many requests at once with
+// the right one, the first is checked and the others believe it.
+func (s *Service) tryPassword(ctx context.Context, name, from string, a account, password string) (bool, error) {
+	chances := s.chances(name, from)
+	if err := chances.wait(); err != nil {
+		return false, err
+	}
+	turn, err := s.passwords.Turn(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer turn.Done()
+	if s.proofs.holds(a.who.ID, a.password, password) {
+		return true, nil
+	}
+	if err := chances.take(); err != nil {
+		return false, err
+	}
+	ok, err := turn.Verify(a.password, clip(password))
+	if err != nil {
+		chances.refund()
+		return false, fmt.Errorf("sign in: %w", err)
+	}
+	ok = ok && len(password) <= maxPassword
+	if ok {
+		chances.refund()
+		s.proofs.keep(a.who.ID, a.password, password)
+	}
+	return ok, nil
 }
 
 func wrongPassword() error { return fault.SignIn("the name or the password is wrong").On("password") }
@@ -89,14 +113,28 @@ func (s *Service) chances(name, from string) chances {
 	return chances{{s.byBoth, name + " " + from}, {s.byAddress, from}, {s.byName, name}}
 }
 
+// wait refuses an attempt that has no chance, before it costs anything.
+func (c chances) wait() error {
+	for _, one := range c {
+		if wait := one.limiter.Wait(one.key); wait > 0 {
+			return tooMany(wait)
+		}
+	}
+	return nil
+}
+
 func (c chances) take() error {
 	for i, one := range c {
 		if wait := one.limiter.Take(one.key); wait > 0 {
 			c[:i].refund()
-			return fault.TooMany("too many failed sign-ins").Try("try again in %v", max(wait, time.Second).Round(time.Second))
+			return tooMany(wait)
 		}
 	}
 	return nil
+}
+
+func tooMany(wait time.Duration) error {
+	return fault.TooMany("too many failed sign-ins").Try("try again in %v", max(wait, time.Second).Round(time.Second))
 }
 
 func (c chances) refund() {

@@ -135,6 +135,20 @@ func TestAFloodOfSignInsIsBounded(t *testing.T) {
 	}
 }
 
+func TestManyRightPasswordsAtOnceAreNoAttack(t *testing.T) {
+	s := open(t, dbtest.SQLite(t))
+	withPassword(t, s, "ann")
+	var all sync.WaitGroup
+	for range 25 {
+		all.Go(func() {
+			if _, err := s.Verify(t.Context(), "ann", password, "10.0.0.1:1"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+}
+
 func TestANewPasswordEndsTheSessions(t *testing.T) {
 	each(t, func(t *testing.T, s *identity.Service, d *db.DB) {
 		ctx := t.Context()

@@ -28,13 +28,24 @@ func New(burst int, window time.Duration) *Limiter {
 	return &Limiter{burst: float64(burst), window: window, keys: map[string]bucket{}}
 }
 
+// Wait is how long there is no chance.
+func (l *Limiter) Wait(key string) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.wait(l.now(key))
+}
+
+func (l *Limiter) wait(b bucket) time.Duration {
+	return max(0, time.Duration((b.used-l.burst+1)/l.burst*float64(l.window)))
+}
+
 // Take uses one chance, before the outcome is known; wait is how long there is none.
 func (l *Limiter) Take(key string) (wait time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	b := l.now(key)
-	if b.used > l.burst-1 {
-		return time.Duration((b.used - l.burst + 1) / l.burst * float64(l.window))
+	if wait := l.wait(b); wait > 0 {
+		return wait
 	}
 	b.used++
 	l.keys[key] = b

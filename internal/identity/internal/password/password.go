@@ -62,19 +62,39 @@ func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
 // Verify reports whether the password made the stored string. An empty one, of an account
 // that does not exist or has no password, takes as long and is wrong.
 func (h *Hasher) Verify(ctx context.Context, stored, password string) (bool, error) {
+	t, err := h.Turn(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer t.Done()
+	return t.Verify(stored, password)
+}
+
+// A Turn is leave to hash, now. What is looked up with it is newer than the wait was long.
+type Turn struct {
+	h    *Hasher
+	done func()
+}
+
+// Turn waits for one. The caller ends it with Done.
+func (h *Hasher) Turn(ctx context.Context) (Turn, error) {
+	done, err := h.wait(ctx)
+	return Turn{h, done}, err
+}
+
+// Done lets the next one hash.
+func (t Turn) Done() { t.done() }
+
+// Verify is Hasher.Verify without the wait.
+func (t Turn) Verify(stored, password string) (bool, error) {
 	unknown := stored == ""
 	if unknown {
-		stored = h.dummy
+		stored = t.h.dummy
 	}
 	want, err := parse(stored)
 	if err != nil {
 		return false, err
 	}
-	done, err := h.wait(ctx)
-	if err != nil {
-		return false, err
-	}
-	defer done()
 	got := want.derive(password, uint32(len(want.key)))
 	return subtle.ConstantTimeCompare(got, want.key) == 1 && !unknown, nil
 }
