@@ -13,21 +13,23 @@
 #include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <signal.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 enum { EXE = 3, CONTROL = 4, REPORT = 5 };
 enum stage { READ = 1, FILTER, RIGHTS, EXEC };
-enum { MAGIC = 0x53504e31, LEND = 1, MAX_FILTER = 4096, LAST_CAP = 63 };
+enum { MAGIC = 0x53504e31, LEND = 1, REAP = 2, MAX_FILTER = 4096, LAST_CAP = 63 };
 
 struct control {
 	uint32_t magic;
-	uint32_t flags;  // LEND: capabilities were lent for loading the filter
+	uint32_t flags;  // LEND: capabilities were lent for loading the filter; REAP: stay as process 1
 	uint64_t keep;   // the bounding set to leave behind
 	uint32_t count;  // instructions that follow
 	uint32_t unused;
@@ -107,6 +109,17 @@ static const char *path_of(char **envp)
 	return "";
 }
 
+// forget undoes what the server was started with: ignored signals stay ignored through every
+// execve, and a program that began under nohup would pass that on to all containers.
+static void forget(void)
+{
+	sigset_t none;
+	for (int n = 1; n < NSIG; n++)
+		signal(n, SIG_DFL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
 // run tries the directories of PATH in turn and returns the most telling error.
 static int run(char **argv, char **envp)
 {
@@ -134,16 +147,50 @@ static int run(char **argv, char **envp)
 	return found;
 }
 
+// reap is process 1 for programs that do not care for orphans: it passes signals on to the
+// program, collects whoever ends, and ends as the program does. It returns in the program's
+// process only.
+static void reap(void)
+{
+	sigset_t all, old;
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, &old);
+	pid_t program = fork();
+	if (program < 0)
+		fail(EXEC, errno);
+	if (program == 0) {
+		sigprocmask(SIG_SETMASK, &old, NULL);
+		return;
+	}
+	close(REPORT);
+	prctl(PR_SET_NAME, "init", 0, 0, 0);
+	for (;;) {
+		siginfo_t info;
+		int sig = sigwaitinfo(&all, &info);
+		if (sig > 0 && sig != SIGCHLD) {
+			kill(program, sig);
+			continue;
+		}
+		int status;
+		for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;)
+			if (pid == program)
+				_exit(WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status));
+	}
+}
+
 __attribute__((constructor(101))) static void stub(int argc, char **argv, char **envp)
 {
 	if (argc < 3 || strcmp(argv[0], "/proc/self/fd/3") != 0 || strcmp(argv[1], "exec") != 0)
 		return;
 	if (fcntl(REPORT, F_SETFD, FD_CLOEXEC) != 0)
 		_exit(125);
+	forget();
 	const struct control *c = control();
 	close(EXE);
 	close(CONTROL);
 	load(c);
 	give_back(c);
+	if (c->flags & REAP)
+		reap();
 	fail(EXEC, run(argv + 2, envp));
 }

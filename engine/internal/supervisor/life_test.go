@@ -5,10 +5,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"sampan.dev/sampan/engine/internal/spec"
 	"sampan.dev/sampan/engine/internal/supervisor"
@@ -314,5 +318,118 @@ func TestStopBetweenTwoRuns(t *testing.T) {
 		w.until(id, "end", func(s supervisor.Status) bool { return s.State == supervisor.Exited && s.Stopped })
 		_, err = w.Start(t.Context(), id)
 		w.must(err)
+	}
+}
+
+func TestInitReapsAndPassesOn(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	withInit := func(_ *spec.Options, r *supervisor.Request) { r.Init = true }
+	id := w.start(w.request("trap 'exit 7' TERM; (sleep 0.01 &); echo ready; while :; do sleep 0.01; done", withInit))
+	w.untilOutput(id, "ready")
+	if out, _ := w.exec(id, "cat /proc/1/comm; while grep -q '^State.*zombie' /proc/[0-9]*/status; do :; done; grep Seccomp: /proc/1/status"); !strings.HasPrefix(out, "init\n") || !strings.Contains(out, "2") {
+		t.Errorf("process 1 is %q", out)
+	}
+	if e, err := w.Stop(t.Context(), id, 10*time.Second); err != nil || e.Code != 7 {
+		t.Errorf("got %+v, %v", e, err)
+	}
+	r := w.request("", withInit, func(o *spec.Options, _ *supervisor.Request) { o.Args = []string{"nowhere"} })
+	w.must(w.Create(t.Context(), r))
+	if _, err := w.Start(t.Context(), r.ID); err == nil || !strings.Contains(err.Error(), "not found in $PATH") {
+		t.Errorf("a program that is not there: %v", err)
+	}
+}
+
+// What the options of package spec say is what a program finds.
+func TestOptions(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for _, c := range []struct {
+		does, script, want string
+		change             func(o *spec.Options)
+	}{
+		{"a read-only root", "touch /x 2>&1; touch /tmp/x && echo tmp", "touch: /x: Read-only file system\ntmp\n", func(o *spec.Options) {
+			o.ReadOnly = true
+			o.Mounts = []specs.Mount{{Destination: "/tmp", Type: "tmpfs", Source: "tmpfs", Options: []string{"mode=1777", "size=1m"}}}
+		}},
+		{"a bind mount", "cat /etc/name", "from outside", func(o *spec.Options) {
+			path := filepath.Join(w.dir, "name")
+			w.must(os.WriteFile(path, []byte("from outside"), 0o644))
+			o.Mounts = []specs.Mount{{Destination: "/etc/name", Type: "bind", Source: path, Options: []string{"rbind", "ro"}}}
+		}},
+		{"a directory", "pwd", "/tmp\n", func(o *spec.Options) { o.Cwd = "/tmp" }},
+		{"the environment", "echo $A $PATH $HOME", "b c " + spec.DefaultPath + " /root\n", func(o *spec.Options) { o.Env = []string{"A=b c"} }},
+		{"fewer open files", "ulimit -n", "77\n", func(o *spec.Options) { o.Limits.NoFile = 77 }},
+		{"a setting of its network", "cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/ip_unprivileged_port_start", "1\n0\n", func(o *spec.Options) {
+			o.Sysctls = map[string]string{"net.ipv4.ip_forward": "1"}
+		}},
+		{"a network of its own", "ls /sys/class/net", "lo\n", func(*spec.Options) {}},
+		{"the sizes of its mounts", "grep -c 'shm.*size=65536k' /proc/mounts", "1\n", func(*spec.Options) {}},
+		{"half a processor", "cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us 2>/dev/null || head -c 5 /sys/fs/cgroup/cpu.max", "50000\n", func(o *spec.Options) { o.Limits.CPUs = 0.5 }},
+	} {
+		out, _ := w.run(c.script, func(o *spec.Options, _ *supervisor.Request) { c.change(o) })
+		if out != c.want {
+			t.Errorf("%s: got %q, want %q", c.does, out, c.want)
+		}
+	}
+}
+
+func TestManyAtOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	const n = 20
+	said := make([]string, n)
+	errs := make([]error, n)
+	requests := make([]supervisor.Request, n)
+	for i := range n {
+		requests[i] = w.request(fmt.Sprintf("echo %d; exit %d", i, i))
+	}
+	var work sync.WaitGroup
+	for i, r := range requests {
+		work.Go(func() {
+			if errs[i] = w.Create(t.Context(), r); errs[i] != nil {
+				return
+			}
+			if _, errs[i] = w.Start(t.Context(), r.ID); errs[i] != nil {
+				return
+			}
+			e, err := w.Wait(t.Context(), r.ID)
+			said[i], errs[i] = fmt.Sprint(e.Code), err
+		})
+	}
+	work.Wait()
+	for i := range n {
+		if want := fmt.Sprint(i); errs[i] != nil || said[i] != want || w.output(requests[i]) != want+"\n" {
+			t.Errorf("container %d: code %s, %q, %v", i, said[i], w.output(requests[i]), errs[i])
+		}
+	}
+}
+
+// Who follows the events and then lists misses nothing.
+func TestEvents(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	ready := make(chan struct{})
+	var got []string
+	var versions []uint64
+	done := make(chan error, 1)
+	go func() {
+		done <- w.Events(ctx, func() { close(ready) }, func(e supervisor.Event) error {
+			got = append(got, e.Action)
+			versions = append(versions, e.Status.Version)
+			if e.Action == supervisor.OnDelete {
+				cancel()
+			}
+			return nil
+		})
+	}()
+	<-ready
+	r := w.request("exit 3")
+	w.wait(w.start(r))
+	w.must(w.Delete(t.Context(), r.ID, false))
+	w.must(<-done)
+	if fmt.Sprint(got) != "[create start die destroy]" || !slices.IsSorted(versions) {
+		t.Errorf("got %v, %v", got, versions)
 	}
 }

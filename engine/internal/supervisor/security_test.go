@@ -124,6 +124,7 @@ func TestTheStubIsGone(t *testing.T) {
 		{"the command line is the user's", "cat /proc/1/cmdline | head -c 5", "sleep"},
 		{"no mount tells of it", "grep -c sampan-init /proc/1/mountinfo", "0"},
 		{"nor do the maps", "grep -c memfd /proc/1/maps", "0"},
+		{"no signal is ignored or blocked", "grep -cE '^Sig(Ign|Blk):.0000000000000000' /proc/1/status", "2"},
 		{"the environment is the user's", "grep -c LIBCONTAINER /proc/1/environ", "0"},
 	} {
 		if out, _ := w.exec(id, c.script); strings.TrimSpace(out) != c.want {

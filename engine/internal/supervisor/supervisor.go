@@ -28,6 +28,7 @@ type Request struct {
 
 	Seccomp []byte `json:"seccomp,omitempty"` // a program of package spec; empty: none
 	Stdin   bool   `json:"stdin,omitempty"`   // keep standard input open for Attach; otherwise it is empty
+	Init    bool   `json:"init,omitempty"`    // a process 1 of ours that reaps, with the program as its child
 	Log     Log    `json:"log"`
 
 	StopSignal int     `json:"stop_signal,omitempty"` // zero: SIGTERM

@@ -45,7 +45,7 @@ func (c *container) enter(want supervisor.Process) (*guest, error) {
 	if want.Privileged {
 		filter = nil
 	}
-	p, child, err := c.d.process(guestSpec(req.Spec.Process, want), filter)
+	p, child, err := c.d.process(guestSpec(req.Spec.Process, want), filter, false)
 	if err != nil {
 		return nil, err
 	}

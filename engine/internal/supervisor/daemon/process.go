@@ -69,9 +69,9 @@ func pollable(fd int, name string) (*os.File, error) {
 }
 
 // process describes a process that begins with the stub, without its streams.
-func (d *Daemon) process(s *specs.Process, filter []byte) (*libcontainer.Process, *child, error) {
+func (d *Daemon) process(s *specs.Process, filter []byte, reap bool) (*libcontainer.Process, *child, error) {
 	ctl, caps := lend(s)
-	ctl.filter = filter
+	ctl.filter, ctl.reap = filter, reap
 	controlFile, err := d.seals.control(ctl)
 	if err != nil {
 		return nil, nil, err

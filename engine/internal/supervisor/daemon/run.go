@@ -112,7 +112,7 @@ func (c *container) box(req supervisor.Request) (*libcontainer.Container, error)
 }
 
 func (r *run) hold(req supervisor.Request) error {
-	p, child, err := r.c.d.process(req.Spec.Process, req.Seccomp)
+	p, child, err := r.c.d.process(req.Spec.Process, req.Seccomp, req.Init)
 	if err != nil {
 		return err
 	}

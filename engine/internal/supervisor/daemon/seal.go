@@ -24,6 +24,7 @@ const (
 	stubPath   = "/proc/self/fd/3"
 	stubMagic  = 0x53504e31
 	stubLend   = 1
+	stubReap   = 2
 	stubExtras = 3 // program, control, report
 )
 
@@ -55,6 +56,7 @@ func (s *seals) open() error {
 type control struct {
 	filter []byte
 	lend   bool   // give back capabilities that were lent for loading the filter
+	reap   bool   // stay as process 1
 	keep   uint64 // the bounding set to leave
 }
 
@@ -62,7 +64,10 @@ func (c control) bytes() []byte {
 	b := binary.NativeEndian.AppendUint32(nil, stubMagic)
 	flags := uint32(0)
 	if c.lend {
-		flags = stubLend
+		flags |= stubLend
+	}
+	if c.reap {
+		flags |= stubReap
 	}
 	b = binary.NativeEndian.AppendUint32(b, flags)
 	b = binary.NativeEndian.AppendUint64(b, c.keep)
