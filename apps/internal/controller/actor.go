@@ -37,8 +37,9 @@ type instance struct {
 	runner.Instance
 	slot
 	state   string
-	reason  string // why it crashed
-	replace bool   // it shall end when another is up in its slot
+	reason  string   // why it crashed
+	tail    []string // its last lines, when they were read before its end
+	replace bool     // it shall end when another is up in its slot
 	at      time.Time
 }
 
@@ -58,6 +59,7 @@ type actor struct {
 	id    int64
 	wake  chan struct{}
 	ended chan struct{} // closed when a destroyed app has nothing left
+	began chan struct{} // closed after the first round: it is routed to, if it can be
 	lives sync.WaitGroup
 
 	mu        sync.Mutex
@@ -77,7 +79,7 @@ type actor struct {
 
 func newActor(c *Controller, id int64, adopted []*instance) *actor {
 	a := &actor{
-		c: c, id: id, wake: make(chan struct{}, 1), ended: make(chan struct{}), changed: make(chan struct{}),
+		c: c, id: id, wake: make(chan struct{}, 1), ended: make(chan struct{}), began: make(chan struct{}), changed: make(chan struct{}),
 		plans: map[int]*Plan{}, falls: map[slot]fall{}, outcomes: map[int]error{}, say: map[int]func(string){},
 	}
 	for _, in := range adopted {
@@ -101,6 +103,8 @@ func (a *actor) run(ctx context.Context) {
 	a.recorded, _ = a.c.cfg.Store.Instances(ctx, catalog.Key(a.id))
 	pause := time.NewTimer(0)
 	defer pause.Stop()
+	begin := sync.OnceFunc(func() { close(a.began) })
+	defer begin()
 	for {
 		select {
 		case <-ctx.Done():
@@ -109,6 +113,7 @@ func (a *actor) run(ctx context.Context) {
 		case <-pause.C:
 		}
 		next, done := a.reconcile(ctx)
+		begin()
 		if done {
 			close(a.ended)
 			return

@@ -17,6 +17,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -126,9 +128,12 @@ func (c *Controller) watch(ctx context.Context) error {
 // app that is gone.
 func (c *Controller) listed(ctx context.Context) {
 	c.mu.Lock()
-	orphans := c.adopted
+	orphans, actors := c.adopted, slices.Collect(maps.Values(c.apps))
 	c.adopted = nil
 	c.mu.Unlock()
+	for _, a := range actors {
+		<-a.began
+	}
 	for _, list := range orphans {
 		for _, in := range list {
 			c.cfg.Log.Info("removing an instance of no app", "instance", in.Name)

@@ -63,6 +63,7 @@ func (a *actor) stuck(ctx context.Context, in *instance, plan *Plan, err error) 
 			why = fmt.Sprintf("%s does not listen on port %s within %s; listen on the port that PORT names", in.slot, portOf(in.Addr), pretty(plan.Deadline))
 		}
 	}
+	in.tail = a.tail(ctx, in) // what it says about its end is not the reason
 	if err := a.c.cfg.Runner.Stop(ctx, in.ID, 2*time.Second); err != nil && ctx.Err() == nil {
 		a.c.cfg.Log.Warn("could not stop an instance that is not ready", "instance", in.Name, "err", err)
 	}
@@ -107,9 +108,9 @@ func (a *actor) elsewhere(ctx context.Context, in *instance) string {
 
 // tail is the end of an instance's log.
 func (a *actor) tail(ctx context.Context, in *instance) []string {
-	var lines []string
-	if in.ID == "" {
-		return nil
+	lines := in.tail
+	if in.ID == "" || lines != nil {
+		return lines
 	}
 	err := a.c.cfg.Runner.Logs(ctx, in.ID, runner.LogOptions{Tail: tailLines}, func(l runner.Line) error {
 		lines = append(lines, strings.TrimRight(l.Text, "\r\n"))

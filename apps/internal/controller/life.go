@@ -229,7 +229,7 @@ func (a *actor) crashed(ctx context.Context, in *instance, why string, exit *run
 	a.falls[in.slot] = f
 	a.bury(in)
 	shown := &instance{Instance: in.Instance, slot: in.slot, state: formation.Crashed, reason: why, at: time.Now()}
-	shown.Exit = exit
+	shown.Exit, shown.tail = exit, in.tail
 	in.state, in.reason = formation.Crashed, why
 	a.instances = append(a.instances, shown)
 	deploying := in.release == a.want.Next

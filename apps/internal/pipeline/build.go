@@ -68,7 +68,7 @@ func (p *Pipeline) build(ctx context.Context, j *job) (catalog.Result, error) {
 	j.out.Line("-----> Building %s from %.7s%s", j.app.Name, j.build.SHA, branch(j.build.Branch))
 	if !p.cfg.Isolated {
 		j.out.Line(" !     This server runs apps as plain processes of the host: there is NO ISOLATION")
-		j.out.Line(" !     between them, and no limit holds. `sampan doctor` says what containers need.")
+		j.out.Line(" !     between them, nor from the host. `sampan doctor` says what containers need.")
 	}
 	if err := p.cfg.Catalog.SetBuild(ctx, p.cfg.Catalog.DB(), j.build.ID, catalog.Building, "", catalog.Result{}); err != nil {
 		return catalog.Result{}, err

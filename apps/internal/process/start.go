@@ -21,7 +21,8 @@ import (
 
 // wrapper runs a program and writes its exit status down. A trap that does something, unlike
 // one that ignores, is not inherited: the program gets its signals, the shell waits for it.
-const wrapper = `trap : TERM INT HUP; "$@"; code=$?; echo $code >"$SAMPAN_EXIT.new" && mv "$SAMPAN_EXIT.new" "$SAMPAN_EXIT"; exit $code`
+// What the shell itself would say of a signal is not the program's output.
+const wrapper = `trap : TERM INT HUP; exec 3>&2 2>/dev/null; "$@" 2>&3 3>&-; code=$?; echo $code >"$SAMPAN_EXIT.new" && mv "$SAMPAN_EXIT.new" "$SAMPAN_EXIT"; exit $code`
 
 // nobody is the user that programs run as when the server is root.
 const nobody = 65534
