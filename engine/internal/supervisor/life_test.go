@@ -281,6 +281,21 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	}
 }
 
+// What a power loss left half-written is forgotten, and its name is free again.
+func TestASpoiledRequestIsForgotten(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	r := w.request("sleep 1000")
+	w.start(r)
+	w.must(os.Truncate(filepath.Join(w.cfg.Dir, "containers", r.ID, "request.json"), 0))
+	w.must(syscall.Kill(w.Pid(), syscall.SIGKILL))
+	w.connectAgain()
+	if _, err := w.Status(t.Context(), r.ID); !fault.Is(err, fault.KindNotFound) {
+		t.Errorf("got %v", err)
+	}
+	w.start(r)
+}
+
 // A newer program takes over when that disturbs nobody.
 func TestAnotherProgramReplacesAnIdleOne(t *testing.T) {
 	t.Parallel()

@@ -124,6 +124,8 @@ func TestTheStubIsGone(t *testing.T) {
 		{"the command line is the user's", "cat /proc/1/cmdline | head -c 5", "sleep"},
 		{"no mount tells of it", "grep -c sampan-init /proc/1/mountinfo", "0"},
 		{"nor do the maps", "grep -c memfd /proc/1/maps", "0"},
+		{"the kernel may end it like any other", "cat /proc/1/oom_score_adj", "0"},
+		{"an exec has the usual mask", "umask", "0022"},
 		{"no signal is ignored or blocked", "grep -cE '^Sig(Ign|Blk):.0000000000000000' /proc/1/status", "2"},
 		{"the environment is the user's", "grep -c LIBCONTAINER /proc/1/environ", "0"},
 	} {

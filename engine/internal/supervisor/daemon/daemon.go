@@ -24,6 +24,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"time"
 
@@ -52,6 +53,7 @@ type Daemon struct {
 	cgroup  string
 	program string
 	boot    string // which start of the machine this is
+	spared  bool   // the kernel prefers other processes when it lacks memory
 	log     *slog.Logger
 	seals   seals
 	events  hub
@@ -94,8 +96,10 @@ func open(ctx context.Context, cfg Config) (*Daemon, error) {
 	if err := os.Setenv("GOMAXPROCS", "1"); err != nil {
 		return nil, err
 	}
+	// Processes in containers inherit it, whatever the server's is.
+	unix.Umask(0o022)
 	d := &Daemon{dir: cfg.Dir, cgroup: cfg.Cgroup, program: cfg.Program, boot: bootID(), log: cfg.Log, containers: map[string]*container{}}
-	if err := lock(filepath.Join(cfg.Dir, "lock")); err != nil {
+	if err := lock(cfg.Dir); err != nil {
 		return nil, err
 	}
 	if err := d.seals.open(); err != nil {
@@ -104,6 +108,7 @@ func open(ctx context.Context, cfg Config) (*Daemon, error) {
 	if err := d.enterCgroup(); err != nil { // it may die with the server's, which is better than not living
 		d.log.Warn("cannot leave the server's control group", "err", err)
 	}
+	d.spared = spare()
 	d.ctx, d.stop = context.WithCancel(ctx)
 	if err := d.load(); err != nil {
 		d.stop()
@@ -112,17 +117,43 @@ func open(ctx context.Context, cfg Config) (*Daemon, error) {
 	return d, nil
 }
 
-// lock holds the file for as long as the process lives.
-func lock(path string) error {
+// spare asks the kernel to end others first when memory is short: with this process goes the
+// output of all containers. It reports whether containers would inherit that. Asking for it
+// needs CAP_SYS_RESOURCE; without it things stay as they are.
+func spare() bool {
+	const file = "/proc/self/oom_score_adj"
+	_ = os.WriteFile(file, []byte("-500"), 0)
+	score, err := os.ReadFile(file)
+	return err == nil && strings.HasPrefix(string(score), "-")
+}
+
+// lock holds the directory for as long as the process lives. A former daemon that was killed
+// may take moments to be gone; one that answers is there to stay.
+func lock(dir string) error {
+	path := filepath.Join(dir, "lock")
 	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return fmt.Errorf("open %s: %w", path, err)
 	}
-	if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return fmt.Errorf("another sampan-init serves this directory: lock %s: %w", path, err)
+	for deadline := time.Now().Add(lockTime); ; time.Sleep(lockPause) {
+		err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return nil
+		}
+		conn, dial := wire.Dial(dir)
+		if dial == nil {
+			conn.Close()
+		}
+		if dial == nil || err != unix.EWOULDBLOCK || time.Now().After(deadline) {
+			return fmt.Errorf("another sampan-init serves this directory: lock %s: %w", path, err)
+		}
 	}
-	return nil
 }
+
+const (
+	lockTime  = 5 * time.Second
+	lockPause = 10 * time.Millisecond
+)
 
 // acceptPause lets calls in flight give back what accepting lacks.
 const acceptPause = 50 * time.Millisecond

@@ -99,6 +99,9 @@ func (c *container) box(req supervisor.Request) (*libcontainer.Container, error)
 	}
 	p := *s.Process
 	p.OOMScoreAdj = nil // lowering it needs a capability that is not there everywhere
+	if c.d.spared {
+		p.OOMScoreAdj = new(int)
+	}
 	s.Process = &p
 	cfg, err := specconv.CreateLibcontainerConfig(&specconv.CreateOpts{CgroupName: c.id, Spec: &s})
 	if err != nil {

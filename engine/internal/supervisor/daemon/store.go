@@ -80,10 +80,22 @@ func (d *Daemon) load() error {
 	}
 	for _, e := range entries {
 		if err := d.loadOne(e.Name()); err != nil {
-			d.log.Error("a container cannot be taken over", "container", e.Name(), "err", err)
+			d.log.Error("a container cannot be taken over and is forgotten", "container", e.Name(), "err", err)
+			d.forget(e.Name())
 		}
 	}
 	return nil
+}
+
+// forget ends and removes what a power loss left of a container; the engine knows what it was.
+func (d *Daemon) forget(id string) {
+	c := newContainer(d, supervisor.Request{ID: id})
+	if box, err := libcontainer.Load(filepath.Join(d.dir, "runtime"), id); err == nil {
+		_ = box.Signal(unix.SIGKILL)
+		_ = box.Destroy()
+	}
+	c.discard()
+	_ = c.erase()
 }
 
 func (d *Daemon) loadOne(id string) error {
