@@ -45,8 +45,8 @@ func (m *Mesh) forward(w http.ResponseWriter, r *http.Request, rt *route) {
 	e := &exchange{m: m, w: w, r: r, route: rt, id: requestID(r), sample: sample{start: time.Now()}}
 	rt.stats.begin()
 	defer func() { rt.stats.end(e.sample) }() // also when the exchange is aborted
-	if why := refused(r); why != "" {
-		e.fail(badRequest(why))
+	if p, bad := refused(r); bad {
+		e.fail(p)
 		return
 	}
 	if n := r.ContentLength; n > 0 && n <= smallBody {
@@ -150,7 +150,7 @@ func (e *exchange) readBody(into []byte) bool {
 	n, err := io.ReadFull(client, into)
 	e.body, e.in = into, int64(n)
 	if err != nil {
-		e.fail(badRequest("the request's body ended early"))
+		e.fail(badRequest("Its body ended before it was whole.", "请求正文不完整。"))
 	}
 	return err == nil
 }
@@ -207,13 +207,13 @@ func (e *exchange) hint(links []string) {
 func longAgo() time.Time { return time.Unix(1, 0) }
 
 // refused says why a request is not forwarded at all.
-func refused(r *http.Request) string {
+func refused(r *http.Request) (problem, bool) {
 	if r.Method == http.MethodConnect {
-		return "CONNECT is not offered here"
+		return badRequest("CONNECT is not offered here.", "这里不提供 CONNECT。"), true
 	}
 	// HTTP/2 allows a blank in a path; on HTTP/1.1's request line it would end the path.
 	if strings.ContainsAny(r.RequestURI, " \t\r\n\x00\x7f") {
-		return "the path holds a character that must be escaped"
+		return badRequest("Its path holds a character that must be escaped.", "路径中含有必须转义的字符。"), true
 	}
-	return ""
+	return problem{}, false
 }

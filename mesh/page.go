@@ -48,10 +48,11 @@ func (m *Mesh) starting(w http.ResponseWriter, r *http.Request) {
 	}})
 }
 
-func badRequest(why string) problem {
+// badRequest says why in English and in Chinese.
+func badRequest(why, zh string) problem {
 	return problem{Status: http.StatusBadRequest, text: func(lang string) words {
 		if lang == "zh" {
-			return words{"无法转发此请求", why, "请检查发送请求的程序。"}
+			return words{"无法转发此请求", zh, "请检查发送请求的程序。"}
 		}
 		return words{"This request cannot be forwarded", why, "Look at the program that sent it."}
 	}}
