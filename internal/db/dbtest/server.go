@@ -21,11 +21,20 @@ import (
 
 const superuser = "postgres"
 
-// watch runs PostgreSQL until its standard input ends, which is when the test process
-// does, by whatever cause; then it takes the directory away.
-const watch = `"$1" -D "$2" >"$2/log" 2>&1 </dev/null & pid=$!
+// watch makes a cluster for forgetting in $2, without any network, with the programs of $1,
+// and runs it until its standard input ends, which is when the test process does, by
+// whatever cause; then it takes the directory away.
+const watch = `
+trap 'rm -rf "$2"' EXIT
+"$1/initdb" -D "$2/data" -U ` + superuser + ` -A trust -E UTF8 --locale=C --no-sync --no-instructions >"$2/log" 2>&1 </dev/null ||
+	{ cat "$2/log" >&2; exit 1; }
+"$1/postgres" -D "$2/data" -k "$2" -c listen_addresses= -c unix_socket_permissions=0777 -c fsync=off -c full_page_writes=off \
+	-c synchronous_commit=off -c shared_buffers=16MB -c max_connections=300 >"$2/log" 2>&1 </dev/null & pid=$!
+exec 2>/dev/null # nobody may be left to read what the shell says
 read _
-kill -INT $pid; wait $pid; rm -rf "$2"`
+kill -TERM $pid # ends one that is just starting; others would wait for their clients
+kill -INT $pid
+wait $pid`
 
 type server struct {
 	next atomic.Int64 // names databases
@@ -34,8 +43,9 @@ type server struct {
 	tried bool
 	err   error
 	dir   string
-	cmd   *exec.Cmd
 	stdin io.Closer
+	said  bytes.Buffer  // complete when ended
+	ended chan struct{} // closed when the server is gone
 }
 
 // start makes a cluster that nobody can reach by network, tuned for forgetting, the first
@@ -61,11 +71,8 @@ func (s *server) launch() error {
 	if s.dir, err = os.MkdirTemp("", "pg-"); err != nil {
 		return err
 	}
-	if err := initialise(bin, s.dir, cred); err != nil {
-		return errors.Join(err, os.RemoveAll(s.dir))
-	}
 	if err := s.run(bin, cred); err != nil {
-		return err
+		return errors.Join(err, os.RemoveAll(s.dir))
 	}
 	return s.ready()
 }
@@ -95,53 +102,47 @@ func unprivileged() (*syscall.Credential, error) {
 	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, err
 }
 
-func initialise(bin, dir string, cred *syscall.Credential) error {
+func (s *server) run(bin string, cred *syscall.Credential) error {
+	cmd := exec.Command("/bin/sh", "-c", watch, "sh", bin, s.dir)
+	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: cred, Setpgid: true}
+	cmd.Stderr = &s.said
 	if cred != nil {
-		if err := os.Chown(dir, int(cred.Uid), int(cred.Gid)); err != nil {
+		if err := os.Chown(s.dir, int(cred.Uid), int(cred.Gid)); err != nil {
 			return err
 		}
 	}
-	cmd := exec.Command(filepath.Join(bin, "initdb"), "-D", dir, "-U", superuser, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions")
-	cmd.Dir = dir
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: cred}
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("initdb: %w: %s", err, bytes.TrimSpace(out))
-	}
-	settings := fmt.Sprintf("listen_addresses = ''\nunix_socket_directories = '%s'\nunix_socket_permissions = 0777\n"+
-		"fsync = off\nfull_page_writes = off\nsynchronous_commit = off\nshared_buffers = 16MB\nmax_connections = 300\n", dir)
-	f, err := os.OpenFile(filepath.Join(dir, "postgresql.conf"), os.O_APPEND|os.O_WRONLY, 0)
+	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		return err
 	}
-	_, err = f.WriteString(settings)
-	return errors.Join(err, f.Close())
-}
-
-func (s *server) run(bin string, cred *syscall.Credential) error {
-	s.cmd = exec.Command("/bin/sh", "-c", watch, "sh", filepath.Join(bin, "postgres"), s.dir)
-	s.cmd.Dir = "/"
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: cred, Setpgid: true}
-	stdin, err := s.cmd.StdinPipe()
-	if err != nil {
+	if err := cmd.Start(); err != nil {
 		return err
 	}
-	s.stdin = stdin
-	return s.cmd.Start()
+	s.stdin, s.ended = stdin, make(chan struct{})
+	go func() {
+		defer close(s.ended)
+		cmd.Wait() // how it ended does not matter: stop ends it by a signal
+	}()
+	return nil
 }
 
 // ready waits for the first answer: PostgreSQL offers no event for it.
 func (s *server) ready() error {
-	deadline := time.Now().Add(30 * time.Second)
+	ctx, stop := context.WithTimeout(context.Background(), time.Minute)
+	defer stop()
 	for {
-		err := s.do(context.Background(), "SELECT 1")
+		err := s.do(ctx, "SELECT 1")
 		if err == nil {
 			return nil
 		}
-		if time.Now().After(deadline) {
-			text, _ := os.ReadFile(filepath.Join(s.dir, "log"))
-			return fmt.Errorf("PostgreSQL does not start: %w: %s", err, text)
+		select {
+		case <-s.ended:
+			return fmt.Errorf("PostgreSQL does not start: %s", bytes.TrimSpace(s.said.Bytes()))
+		case <-ctx.Done():
+			return fmt.Errorf("PostgreSQL does not answer: %w", err)
+		case <-time.After(20 * time.Millisecond):
 		}
-		time.Sleep(20 * time.Millisecond)
 	}
 }
 
@@ -167,9 +168,9 @@ func (s *server) drop(ctx context.Context, name string) error {
 func (s *server) stop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.cmd == nil {
+	if s.stdin == nil {
 		return
 	}
 	s.stdin.Close()
-	s.cmd.Wait()
+	<-s.ended
 }
