@@ -101,6 +101,9 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 
 func (e *Engine) open(ctx context.Context, cfg Config) (err error) {
 	e.images = image.New(e.store, filepath.Join(e.dir, "layers"), e.log)
+	if err := e.images.Recover(ctx); err != nil {
+		return err
+	}
 	if e.volumes, err = volume.Open(filepath.Join(e.dir, "volumes")); err != nil {
 		return err
 	}
@@ -130,6 +133,9 @@ func (e *Engine) Close() error {
 	e.work.Wait()
 	e.hub.close()
 	var errs []error
+	if e.images != nil {
+		e.images.Close()
+	}
 	if e.networks != nil {
 		errs = append(errs, e.networks.Close())
 	}

@@ -188,7 +188,19 @@ func (s *Store) blob(ctx context.Context, mediaType string, v any, labels map[st
 
 // unpack makes the snapshots of an image, those that are not there yet.
 func (s *Store) unpack(ctx context.Context, name string, target ocispec.Descriptor) error {
-	err := client.NewImage(s.store.Client, images.Image{Name: name, Target: target}).Unpack(ctx, s.store.Snapshotter)
+	fresh, err := s.missing(ctx, target)
+	if err != nil {
+		return full(err, "unpack image "+familiar(name))
+	}
+	extract := func() error {
+		return client.NewImage(s.store.Client, images.Image{Name: name, Target: target}).Unpack(ctx, s.store.Snapshotter)
+	}
+	if len(fresh) == 0 {
+		err = extract()
+	} else {
+		err = s.marks.guard(target, fresh, extract)
+		s.settle()
+	}
 	if err == nil {
 		return nil
 	}

@@ -11,10 +11,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"slices"
 	"sort"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/content"
@@ -70,13 +72,20 @@ type Store struct {
 	store *store.Store
 	log   *slog.Logger
 	keys  keys
+	marks *marks
+
+	closing  chan struct{}
+	settling atomic.Bool // a sync is planned
+	syncing  sync.WaitGroup
 
 	naming sync.Mutex // a name's old image is kept in the same step that moves the name
 }
 
 // New keeps images in s and what it knows of layers in dir.
 func New(s *store.Store, dir string, log *slog.Logger) *Store {
-	return &Store{store: s, log: log, keys: keys{dir}}
+	return &Store{
+		store: s, log: log, keys: keys{dir}, marks: newMarks(filepath.Join(dir, "unsynced")), closing: make(chan struct{}),
+	}
 }
 
 // Image finds one by name, digest or the beginning of its ID.

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -30,7 +31,9 @@ func open(t testing.TB, dir string) (*image.Store, *store.Store) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
-	return image.New(s, filepath.Join(dir, "layers"), log), s
+	images := image.New(s, filepath.Join(dir, "layers"), log)
+	t.Cleanup(images.Close)
+	return images, s
 }
 
 func tarOf(files map[string]string) []byte {
@@ -179,6 +182,62 @@ func TestAStoreHasOneOwner(t *testing.T) {
 	if !fault.Is(err, fault.KindConflict) {
 		t.Errorf("the error is %v", err)
 	}
+}
+
+func TestAPowerLossDamagesNoImage(t *testing.T) {
+	ctx, dir := t.Context(), t.TempDir()
+	layers := func() []image.Layer {
+		return []image.Layer{layer("", tarOf(map[string]string{"a": "below"})), layer("", tarOf(map[string]string{"b": "above"}))}
+	}
+	var made image.Image
+	t.Run("before", func(t *testing.T) {
+		s, raw := open(t, dir)
+		var err error
+		if made, err = s.Assemble(ctx, "app", "", layers(), image.Config{}); err != nil {
+			t.Fatal(err)
+		}
+		shown := filepath.Join(dir, "shown")
+		os.Mkdir(shown, 0o700)
+		if err := raw.Show(ctx, made.Chain, shown); err != nil { // holds the layers by a view
+			t.Fatal(err)
+		}
+		store.Unmount(shown)
+	})
+	// What a power loss leaves: a mark of another life of the machine, and empty files.
+	chains, _ := filepath.Glob(filepath.Join(dir, "overlayfs", "snapshots", "*", "fs", "*"))
+	if len(chains) != 2 {
+		t.Fatalf("the layers are %v", chains)
+	}
+	for _, file := range chains {
+		os.Truncate(file, 0)
+	}
+	first := digest.FromBytes(tarOf(map[string]string{"a": "below"}))
+	mark := fmt.Sprintf(`{"Boot":"another","Target":{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":%q,"size":%d},"Chains":[%q,%q]}`,
+		made.Digest, size(t, dir, made.Digest), first, made.Chain)
+	os.MkdirAll(filepath.Join(dir, "layers", "unsynced"), 0o700)
+	os.WriteFile(filepath.Join(dir, "layers", "unsynced", "x.json"), []byte(mark), 0o600)
+	s, raw := open(t, dir)
+	if err := s.Recover(ctx); err != nil {
+		t.Fatal(err)
+	}
+	shown := filepath.Join(dir, "shown")
+	if err := raw.Show(ctx, made.Chain, shown); err != nil {
+		t.Fatal(err)
+	}
+	defer store.Unmount(shown)
+	for name, want := range map[string]string{"a": "below", "b": "above"} {
+		if got, err := os.ReadFile(filepath.Join(shown, name)); err != nil || string(got) != want {
+			t.Errorf("%s is %q, %v", name, got, err)
+		}
+	}
+}
+
+func size(t *testing.T, dir, blob string) int64 {
+	info, err := os.Stat(filepath.Join(dir, "content", "blobs", "sha256", strings.TrimPrefix(blob, "sha256:")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.Size()
 }
 
 func BenchmarkAssemble7MB(b *testing.B) {
