@@ -34,14 +34,27 @@ func Parse(text []byte) (Module, error) {
 	if f.Go != nil {
 		m.Go = f.Go.Version
 	}
-	if f.Toolchain != nil && f.Toolchain.Name != "default" && f.Toolchain.Name != "local" {
-		m.Toolchain = f.Toolchain.Name
-	}
-	if m.Go != "" && !version.IsValid("go"+m.Go) || m.Toolchain != "" && !version.IsValid(m.Toolchain) {
+	m.Toolchain = toolchainLine(f.Syntax)
+	if m.Go != "" && !isRelease("go"+m.Go) || m.Toolchain != "" && !isRelease(m.Toolchain) {
 		return Module{}, fault.Invalid("go.mod names a Go version that does not exist: %s %s", m.Go, m.Toolchain).
 			Try("write for example go 1.26")
 	}
 	return m, nil
+}
+
+// isRelease accepts Go's own releases. What others append after a hyphen is refused: they are
+// published nowhere, and the name becomes part of a path.
+func isRelease(name string) bool { return version.IsValid(name) && !strings.ContainsAny(name, "-/\\") }
+
+// toolchainLine finds the line that the lax reading, which newer directives do not disturb, leaves out.
+func toolchainLine(f *modfile.FileSyntax) string {
+	for _, s := range f.Stmt {
+		line, ok := s.(*modfile.Line)
+		if ok && len(line.Token) == 2 && line.Token[0] == "toolchain" && line.Token[1] != "default" && line.Token[1] != "local" {
+			return line.Token[1]
+		}
+	}
+	return ""
 }
 
 // Release is the Go release to build with. A toolchain line is obeyed to the letter. A go line

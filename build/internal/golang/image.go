@@ -2,7 +2,6 @@ package golang
 
 import (
 	"context"
-	"go/version"
 	"path/filepath"
 	"strings"
 
@@ -41,7 +40,7 @@ func releaseOf(tag string) (string, error) {
 	if number == "latest" || number == "bookworm" || own == "go"+number || strings.HasPrefix(own, "go"+number+".") {
 		return own, nil
 	}
-	if !version.IsValid("go" + number) {
+	if !isRelease("go" + number) {
 		return "", fault.Unavailable("golang:%s is no release of Go", tag).Try("use for example golang:%s", strings.TrimPrefix(own, "go"))
 	}
 	if strings.Count(number, ".") == 1 {

@@ -68,7 +68,7 @@ func isMain(tree fs.FS, dir string) (bool, error) {
 	case err != nil:
 		return false, fault.Invalid("%s cannot be read as Go: %w", dir, err)
 	}
-	return p.Name == "main", nil
+	return p.Name == "main" && len(p.GoFiles) > 0, nil
 }
 
 func infos(tree fs.FS, name string) ([]fs.FileInfo, error) {
