@@ -99,7 +99,7 @@ func TestTheDefaultProfile(t *testing.T) {
 		{"personality: ask", plain, call{auditX8664, 135, [6]uint64{0xffffffff}}, allow},
 		{"personality: with high bits", plain, call{auditX8664, 135, [6]uint64{1 << 32}}, eperm},
 		{"personality: another", plain, call{auditX8664, 135, [6]uint64{0x40000}}, eperm},
-		{"read of x32", plain, call{auditX8664, x32 | 0, [6]uint64{}}, allow},
+		{"read of x32, whose number is 0", plain, call{auditX8664, x32, [6]uint64{}}, allow},
 		{"mount of x32", plain, call{auditX8664, x32 | 165, [6]uint64{}}, eperm},
 		{"read of i386", plain, call{auditI386, 3, [6]uint64{}}, allow},
 		{"mount of i386", plain, call{auditI386, 21, [6]uint64{}}, eperm},

@@ -9,7 +9,6 @@
 package spec
 
 import (
-	"fmt"
 	"path"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -124,5 +123,5 @@ const DefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 
 // errMount is what the user reads of a mount that cannot be.
 func errMount(m specs.Mount, why string) error {
-	return fault.Invalid("the mount at %q is not possible: %s", m.Destination, fmt.Sprint(why))
+	return fault.Invalid("the mount at %q is not possible: %s", m.Destination, why)
 }

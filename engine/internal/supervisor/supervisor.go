@@ -1,9 +1,9 @@
 // Package supervisor is how the engine speaks to sampan-init, the process that runs containers.
 //
 // One sampan-init serves one engine directory and outlives the server: it is the parent of
-// every container and keeps what must not be lost while the server is away: output,
-// standard input, terminals, exit codes, restarts and health checks. The package documents
-// the protocol in wire.go and implements the client; package daemon implements the server.
+// every container and keeps what must not be lost while the server is away: output, standard
+// input, terminals, exit codes, restarts and health checks. This package is the client,
+// package wire the protocol, package daemon the server.
 //
 // A Client is safe for concurrent use. Every call is a connection of its own to the unix
 // socket in the directory, so that a call ends when its context does and no call waits for

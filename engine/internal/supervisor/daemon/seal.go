@@ -21,11 +21,10 @@ import (
 
 // What the stub is given, by number; see stub.c.
 const (
-	stubPath   = "/proc/self/fd/3"
-	stubMagic  = 0x53504e31
-	stubLend   = 1
-	stubReap   = 2
-	stubExtras = 3 // program, control, report
+	stubPath  = "/proc/self/fd/3"
+	stubMagic = 0x53504e31
+	stubLend  = 1
+	stubReap  = 2
 )
 
 // seals keeps sealed files in memory: the program, and a control file for each filter that
