@@ -95,20 +95,16 @@ func (p Plot) top() float64 {
 }
 
 func (p Plot) text(v float64) string {
-	if v != v {
+	if v != v || math.IsInf(v, 0) {
 		return "–"
 	}
 	if p.Unit == "bytes" {
 		return Bytes(v)
 	}
-	digits := 0
-	switch {
-	case v != 0 && v < 1:
-		digits = 2
-	case v != 0 && v < 10:
-		digits = 1
+	s := Number(int64(math.Round(v)))
+	if v < 10 {
+		s = strconv.FormatFloat(math.Round(v*100)/100, 'f', -1, 64)
 	}
-	s := strings.TrimSuffix(strconv.FormatFloat(v, 'f', digits, 64), ".0")
 	if v == 0 || p.Unit == "" {
 		return s
 	}

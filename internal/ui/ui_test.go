@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"sampan.dev/sampan/internal/fault"
@@ -293,6 +294,40 @@ func TestWords(t *testing.T) {
 		if c.got != c.want {
 			t.Errorf("got %q, want %q", c.got, c.want)
 		}
+	}
+}
+
+// TestPlots draws what programs measure, which is not always a good number.
+func TestPlots(t *testing.T) {
+	u := ui.New(ui.Config{})
+	if err := u.Add(fstest.MapFS{"plot.html": {Data: []byte(`{{define "title"}}{{end}}{{define "main"}}{{plot .}}{{end}}`)}}, nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		sentence string
+		plot     ui.Plot
+		want     []string
+	}{
+		{"nothing was measured", ui.Plot{Title: "CPU", Unit: "%"}, []string{"<b>–</b>", "CPU: now –, highest 0"}},
+		{"one value", ui.Plot{Unit: "%", Values: []float64{7.25}}, []string{"7.25 %", "M0.0 9.4"}},
+		{"thousands are apart, the scale is round", ui.Plot{Unit: "/s", Values: []float64{3425, 3424.8}}, []string{"<b>3,425 /s</b>", "<span>4,000 /s</span>", "<span>2,000 /s</span>"}},
+		{"a gap breaks the line", ui.Plot{Values: []float64{1, math.NaN(), 1}, Step: time.Minute}, []string{"M0.0 0.0M600.0 0.0", "2 min ago"}},
+		{"infinity does not break the drawing", ui.Plot{Values: []float64{1, math.Inf(1)}}, []string{"M0.0 0.0L600.0 0.0"}},
+		{"bytes have binary scales", ui.Plot{Unit: "bytes", Values: []float64{100 << 20}, Limit: 128 << 20}, []string{"100 MiB", "<span>128 MiB</span>", "<span>64 MiB</span>", "plot-limit"}},
+		{"a title is text", ui.Plot{Title: "<b>"}, []string{"<span>&lt;b&gt;</span>"}},
+	} {
+		t.Run(c.sentence, func(t *testing.T) {
+			w := httptest.NewRecorder()
+			if err := u.Fragment(w, httptest.NewRequest("GET", "/", nil), "plot", "main", c.plot); err != nil {
+				t.Fatal(err)
+			}
+			got := w.Body.String()
+			for _, want := range c.want {
+				if !strings.Contains(got, want) {
+					t.Errorf("lacks %q:\n%s", want, got)
+				}
+			}
+		})
 	}
 }
 
