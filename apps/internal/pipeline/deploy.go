@@ -205,13 +205,30 @@ func (p *Pipeline) rebuild(ctx context.Context) error {
 		if a.Destroying || strings.HasPrefix(b.Cause, GateCause) || b.SHA == "" {
 			err = p.cfg.Catalog.SetBuild(ctx, p.cfg.Catalog.DB(), b.ID, catalog.Broken, "the server stopped in the middle; push again", b.Result)
 		} else {
-			err = p.enqueue(&job{app: a, build: b, done: make(chan struct{})})
+			err = p.again(a, b)
 		}
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// again puts a build in line, unless it is there already.
+func (p *Pipeline) again(a catalog.App, b catalog.Build) error {
+	p.admission.Lock()
+	defer p.admission.Unlock()
+	p.mu.Lock()
+	known := p.jobs[b.ID] != nil
+	p.mu.Unlock()
+	if known {
+		return nil
+	}
+	j, err := p.newJob(a, b)
+	if err != nil {
+		return err
+	}
+	return p.enqueue(j)
 }
 
 // GateCause begins the causes of pushes whose commit is refused when the build breaks: it

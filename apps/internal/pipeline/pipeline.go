@@ -49,8 +49,11 @@ type Config struct {
 type Pipeline struct {
 	cfg Config
 
+	admission sync.Mutex // before mu
+
 	mu    sync.Mutex
 	lines map[int64]*line
+	jobs  map[int64]*job // of builds that have not ended
 	group *errgroup.Group
 	ctx   context.Context // of Run: what all work lasts as long as
 }
@@ -81,7 +84,7 @@ func New(cfg Config) (*Pipeline, error) {
 	if err := os.MkdirAll(cfg.Dir, 0o755); err != nil {
 		return nil, fmt.Errorf("make the directory of builds: %w", err)
 	}
-	return &Pipeline{cfg: cfg, lines: map[int64]*line{}}, nil
+	return &Pipeline{cfg: cfg, lines: map[int64]*line{}, jobs: map[int64]*job{}}, nil
 }
 
 // Run resumes what a crash interrupted and works until ctx ends.
@@ -143,32 +146,77 @@ type Request struct {
 type Ticket struct {
 	Build catalog.Build
 	p     *Pipeline
-	job   *job // nil: it was done before
+	job   *job
 }
 
 // Submit records the build, so that nothing but its result can end it, and puts it in line.
 func (p *Pipeline) Submit(ctx context.Context, a catalog.App, r Request) (*Ticket, error) {
-	b, fresh, err := p.cfg.Catalog.Ask(ctx, catalog.Build{App: a.ID, Author: r.Author, Cause: r.Cause, SHA: r.SHA, Branch: r.Branch})
+	j, fresh, err := p.admit(ctx, a, r)
 	if err != nil {
 		return nil, err
 	}
+	t := &Ticket{Build: j.build, p: p, job: j}
 	if !fresh {
-		return &Ticket{Build: b, p: p, job: p.find(a.ID, b.ID)}, nil
+		return t, nil
 	}
-	j := &job{app: a, build: b, done: make(chan struct{})}
 	if r.Checkout != nil {
-		if j.tree, err = p.tree(b); err == nil {
+		if j.tree, err = p.tree(j.build); err == nil {
 			err = r.Checkout(ctx, j.tree)
 		}
-		if err != nil {
-			err = errors.Join(err, p.cfg.Catalog.SetBuild(context.WithoutCancel(ctx), p.cfg.Catalog.DB(), b.ID, catalog.Broken, err.Error(), b.Result))
-			return nil, err
-		}
 	}
-	if err := p.enqueue(j); err != nil {
+	if err == nil {
+		err = p.enqueue(j)
+	}
+	if err != nil {
+		ctx = context.WithoutCancel(ctx)
+		err = errors.Join(err, p.cfg.Catalog.SetBuild(ctx, p.cfg.Catalog.DB(), j.build.ID, catalog.Broken, reason(err), j.build.Result))
+		p.finish(j, catalog.Release{}, err)
 		return nil, err
 	}
-	return &Ticket{Build: b, p: p, job: j}, nil
+	return t, nil
+}
+
+// admit finds the job of a cause, or makes it. One at a time: who comes second, for an event
+// and a client tell of the same push, finds a job whose transcript can be followed.
+func (p *Pipeline) admit(ctx context.Context, a catalog.App, r Request) (_ *job, fresh bool, err error) {
+	p.admission.Lock()
+	defer p.admission.Unlock()
+	b, fresh, err := p.cfg.Catalog.Ask(ctx, catalog.Build{App: a.ID, Author: r.Author, Cause: r.Cause, SHA: r.SHA, Branch: r.Branch})
+	if err != nil {
+		return nil, false, err
+	}
+	if !fresh {
+		return p.find(a, b), false, nil
+	}
+	j, err := p.newJob(a, b)
+	return j, true, err
+}
+
+// find is the job of a build, or a finished one that stands for it.
+func (p *Pipeline) find(a catalog.App, b catalog.Build) *job {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if j := p.jobs[b.ID]; j != nil {
+		return j
+	}
+	j := &job{app: a, build: b, done: make(chan struct{})}
+	if b.State == catalog.Broken || b.State == catalog.Superseded {
+		j.err = fault.Invalid("%s", b.Reason)
+	}
+	close(j.done)
+	return j
+}
+
+func (p *Pipeline) newJob(a catalog.App, b catalog.Build) (*job, error) {
+	out, err := p.cfg.Shelf.Begin(b.UUID)
+	if err != nil {
+		return nil, err
+	}
+	j := &job{app: a, build: b, out: out, done: make(chan struct{})}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.jobs[b.ID] = j
+	return j, nil
 }
 
 func (p *Pipeline) tree(b catalog.Build) (string, error) {
@@ -179,13 +227,8 @@ func (p *Pipeline) tree(b catalog.Build) (string, error) {
 	return dir, nil
 }
 
-// enqueue opens the transcript, so that it can be followed from now on, and starts the line.
+// enqueue puts a job in its app's line, and starts the line.
 func (p *Pipeline) enqueue(j *job) error {
-	out, err := p.cfg.Shelf.Begin(j.build.UUID)
-	if err != nil {
-		return err
-	}
-	j.out = out
 	p.mu.Lock()
 	l := p.line(j.app.ID)
 	l.waiting = append(l.waiting, j)
@@ -196,34 +239,19 @@ func (p *Pipeline) enqueue(j *job) error {
 		j.out.Line("-----> Waiting for the build before this one")
 		return nil
 	}
-	if err := p.start(func(ctx context.Context) { p.work(ctx, l) }); err != nil {
+	err := p.start(func(ctx context.Context) { p.work(ctx, l) })
+	if err != nil {
 		p.mu.Lock()
-		l.busy = false
-		l.waiting = nil
+		l.busy, l.waiting = false, nil
 		p.mu.Unlock()
-		return errors.Join(err, out.Close())
 	}
-	return nil
-}
-
-func (p *Pipeline) find(app, build int64) *job {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, j := range p.line(app).waiting {
-		if j.build.ID == build {
-			return j
-		}
-	}
-	return nil
+	return err
 }
 
 // Follow copies what the build prints to w and returns the release it became, or why not.
 func (t *Ticket) Follow(ctx context.Context, w io.Writer) (catalog.Release, error) {
 	if err := t.p.cfg.Shelf.Follow(ctx, t.Build.UUID, w, nil); err != nil {
 		return catalog.Release{}, err
-	}
-	if t.job == nil {
-		return catalog.Release{}, nil
 	}
 	select {
 	case <-t.job.done:
@@ -244,15 +272,12 @@ func (p *Pipeline) work(ctx context.Context, l *line) {
 		}
 		j := l.waiting[len(l.waiting)-1]
 		older := l.waiting[:len(l.waiting)-1]
-		l.waiting = []*job{j} // found by those who join it
+		l.waiting = nil
 		p.mu.Unlock()
 		for _, o := range older {
 			p.supersede(ctx, o, j)
 		}
 		p.do(ctx, j)
-		p.mu.Lock()
-		l.waiting = l.waiting[1:]
-		p.mu.Unlock()
 	}
 }
 
@@ -270,6 +295,9 @@ func (p *Pipeline) finish(j *job, r catalog.Release, err error) {
 			p.cfg.Log.Warn("could not remove the tree of a build", "build", j.build.UUID, "err", err)
 		}
 	}
+	p.mu.Lock()
+	delete(p.jobs, j.build.ID)
+	p.mu.Unlock()
 	close(j.done)
 	if err := j.out.Close(); err != nil {
 		p.cfg.Log.Warn("could not close a transcript", "build", j.build.UUID, "err", err)
