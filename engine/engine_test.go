@@ -496,3 +496,90 @@ func TestRemoveWhileRunningNeedsForce(t *testing.T) {
 		t.Errorf("after that: %v", err)
 	}
 }
+
+func TestWithoutOverlayfsLayersAreCopied(t *testing.T) {
+	dir := t.TempDir()
+	t.Cleanup(func() { leftovers(t, dir) })
+	if err := os.MkdirAll(filepath.Join(dir, "store", "native"), 0o700); err != nil { // it stays with what it began with
+		t.Fatal(err)
+	}
+	e := open(t, dir)
+	defer purge(t, e)
+	box(t, e)
+	if exit, out := run(t, e, sh("cat /data/seed; echo x > /data/seed")); exit.Code != 0 || out != "from the image\n" {
+		t.Errorf("%+v, %q", exit, out)
+	}
+	if _, out := run(t, e, sh("cat /data/seed")); out != "from the image\n" {
+		t.Errorf("a container changed the image: %q", out)
+	}
+}
+
+func TestTerminals(t *testing.T) {
+	e := fresh(t)
+	c, err := e.Create(t.Context(), with(sh("stty size; exit 4"), func(s *engine.Spec) { s.TTY, s.Stdin = true, true }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	wait, err := e.Attach(t.Context(), c.ID, engine.Streams{Stdout: &out})
+	if err == nil {
+		err = e.Start(t.Context(), c.ID)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if exit, err := wait(); err != nil || exit.Code != 4 || !strings.HasSuffix(out.String(), "\r\n") {
+		t.Errorf("%v, %v, %q", exit, err, out.String())
+	}
+	long := start(t, e, sh("exec sleep 60"))
+	out.Reset()
+	exit, err := e.Exec(t.Context(), long.ID, engine.ExecSpec{Command: []string{"stty", "size"}, TTY: true, Size: engine.Size{Columns: 100, Rows: 30}}, engine.Streams{Stdout: &out})
+	if err != nil || exit.Code != 0 || out.String() != "30 100\r\n" {
+		t.Errorf("%v, %v, %q", exit, err, out.String())
+	}
+}
+
+func TestNetworksOfPeople(t *testing.T) {
+	e := fresh(t)
+	n, err := e.CreateNetwork(t.Context(), engine.NetworkSpec{Name: "back"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	db := start(t, e, engine.Spec{Image: "box", Name: "db", Network: "back", Command: []string{"sh", "-c", "echo up; exec httpd -f -p 80 -h /data"}})
+	until(t, e, db.ID, "up")
+	if ip := db.IP; !strings.HasPrefix(ip, n.Subnet.Addr().String()[:5]) {
+		t.Errorf("its address is %s in %s", ip, n.Subnet)
+	}
+	in := with(sh("wget -q -O - http://db/seed"), func(s *engine.Spec) { s.Network = "back" })
+	if exit, out := run(t, e, in); exit.Code != 0 || out != "from the image\n" {
+		t.Errorf("inside: %+v, %q", exit, out)
+	}
+	if exit, _ := run(t, e, sh("wget -q -T 1 -O - http://"+db.IP+"/seed")); exit.Code == 0 {
+		t.Error("another network reaches it")
+	}
+	if err := e.RemoveNetwork(t.Context(), "back"); !fault.Is(err, fault.KindConflict) {
+		t.Errorf("a network in use: %v", err)
+	}
+	all, err := e.Containers(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range all {
+		if err := e.Remove(t.Context(), c.ID, true); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := e.RemoveNetwork(t.Context(), "back"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestStats(t *testing.T) {
+	e := fresh(t)
+	c := start(t, e, with(sh("echo up; exec sleep 60"), func(s *engine.Spec) { s.Limits = engine.Limits{Memory: 64 << 20, Pids: 50} }))
+	until(t, e, c.ID, "up")
+	s, err := e.Stats(t.Context(), c.ID)
+	if err != nil || s.Memory == 0 || s.MemoryLimit != 64<<20 || s.Pids == 0 || s.PidsLimit != 50 || s.CPU == 0 {
+		t.Errorf("%+v, %v", s, err)
+	}
+}

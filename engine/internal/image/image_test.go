@@ -255,3 +255,8 @@ func BenchmarkAssemble7MB(b *testing.B) {
 		}
 	}
 }
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
