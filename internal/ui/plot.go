@@ -124,10 +124,10 @@ func trace(values []float64, top, width, height float64) (line, area string) {
 			open = false
 			continue
 		}
-		x = float64(i) * dx
+		x = width - float64(len(values)-1-i)*dx
 		y := height * (1 - min(max(v, 0)/top, 1))
 		if !open {
-			fmt.Fprintf(&l, "M%.1f %.1f", x, y)
+			fmt.Fprintf(&l, "M%.1f %.1fh0", x, y) // a value alone is a dot
 			fmt.Fprintf(&a, "M%.1f %gV%.1f", x, height, y)
 			open = true
 			continue

@@ -309,10 +309,10 @@ func TestPlots(t *testing.T) {
 		want     []string
 	}{
 		{"nothing was measured", ui.Plot{Title: "CPU", Unit: "%"}, []string{"<b>–</b>", "CPU: now –, highest 0"}},
-		{"one value", ui.Plot{Unit: "%", Values: []float64{7.25}}, []string{"7.25 %", "M0.0 9.4"}},
+		{"one value", ui.Plot{Unit: "%", Values: []float64{7.25}}, []string{"7.25 %", "M600.0 9.4h0"}},
 		{"thousands are apart, the scale is round", ui.Plot{Unit: "/s", Values: []float64{3425, 3424.8}}, []string{"<b>3,425 /s</b>", "<span>4,000 /s</span>", "<span>2,000 /s</span>"}},
-		{"a gap breaks the line", ui.Plot{Values: []float64{1, math.NaN(), 1}, Step: time.Minute}, []string{"M0.0 0.0M600.0 0.0", "2 min ago"}},
-		{"infinity does not break the drawing", ui.Plot{Values: []float64{1, math.Inf(1)}}, []string{"M0.0 0.0L600.0 0.0"}},
+		{"a gap breaks the line", ui.Plot{Values: []float64{1, math.NaN(), 1}, Step: time.Minute}, []string{"M0.0 0.0h0M600.0 0.0h0", "2 min ago"}},
+		{"infinity does not break the drawing", ui.Plot{Values: []float64{1, math.Inf(1)}}, []string{"M0.0 0.0h0L600.0 0.0"}},
 		{"bytes have binary scales", ui.Plot{Unit: "bytes", Values: []float64{100 << 20}, Limit: 128 << 20}, []string{"100 MiB", "<span>128 MiB</span>", "<span>64 MiB</span>", "plot-limit"}},
 		{"a title is text", ui.Plot{Title: "<b>"}, []string{"<span>&lt;b&gt;</span>"}},
 	} {
