@@ -112,6 +112,7 @@ func (p *parts) openRecords(ctx context.Context) (err error) {
 	if p.identity, err = identity.Open(ctx, identity.Config{DB: p.db, Secret: p.secret, Log: p.cfg.Log}); err != nil {
 		return err
 	}
+	p.opens("identity", p.identity.Run, p.identity.Close)
 	if p.events, err = event.Open(ctx, event.Config{DB: p.db, Log: p.cfg.Log}); err != nil {
 		return err
 	}
@@ -126,12 +127,16 @@ func (p *parts) openRecords(ctx context.Context) (err error) {
 	return nil
 }
 
+func trusted(cfg Config) []string {
+	return strings.FieldsFunc(cfg.Trusted, func(r rune) bool { return r == ',' || r == ' ' })
+}
+
 // acme is nil where no address for the authority is set.
 func acme(cfg Config) *mesh.ACME {
 	if cfg.ACMEEmail == "" {
 		return nil
 	}
-	return &mesh.ACME{Email: cfg.ACMEEmail, Directory: cfg.ACMEDirectory}
+	return &mesh.ACME{Email: cfg.ACMEEmail, Directory: cfg.ACMEDirectory, Roots: cfg.ACMERoots}
 }
 
 func (p *parts) openMesh(ctx context.Context) (err error) {
@@ -143,6 +148,7 @@ func (p *parts) openMesh(ctx context.Context) (err error) {
 		KeyFile:  p.cfg.TLSKey,
 		ACME:     acme(p.cfg),
 		Dir:      p.dir("mesh"),
+		Trusted:  trusted(p.cfg),
 		Log:      p.cfg.Log,
 	})
 	if err != nil {

@@ -29,8 +29,10 @@ type Config struct {
 	KVClient string // address for etcd clients
 	KVPeer   string // address for etcd peers
 
-	TLSCert, TLSKey          string // PEM files
-	ACMEEmail, ACMEDirectory string
+	Trusted string // networks of proxies in front, separated by commas
+
+	TLSCert, TLSKey                     string // PEM files
+	ACMEEmail, ACMEDirectory, ACMERoots string
 
 	Dev     bool
 	Version string

@@ -51,7 +51,7 @@ func build(dir string) (string, error) {
 
 func TestScripts(t *testing.T) {
 	var files []string
-	for _, glob := range []string{"testdata/*.txtar", "../*/testdata/*.txtar", "../*/internal/*/testdata/*.txtar"} {
+	for _, glob := range []string{"../*/testdata/*.txtar", "../*/internal/*/testdata/*.txtar"} {
 		found, err := filepath.Glob(glob)
 		if err != nil {
 			t.Fatal(err)

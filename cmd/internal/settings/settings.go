@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"net"
 	"net/mail"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -46,7 +47,9 @@ func all() []setting {
 		{"tls.cert", "PEM file with the certificate and its chain", func(c *server.Config) *string { return &c.TLSCert }, anything},
 		{"tls.key", "PEM file with the key of tls.cert", func(c *server.Config) *string { return &c.TLSKey }, anything},
 		{"acme.email", "get certificates by ACME and give this address to the authority", func(c *server.Config) *string { return &c.ACMEEmail }, email},
+		{"trusted", "networks (CIDR, separated by commas) of proxies in front whose X-Forwarded headers are believed", func(c *server.Config) *string { return &c.Trusted }, networks},
 		{"acme.directory", "URL of the ACME directory; default: Let's Encrypt", func(c *server.Config) *string { return &c.ACMEDirectory }, anything},
+		{"acme.roots", "PEM file with the certificates that the directory's own is signed by", func(c *server.Config) *string { return &c.ACMERoots }, anything},
 	}
 }
 
@@ -165,6 +168,15 @@ func database(v string) error {
 		return nil
 	}
 	return errors.New("is not a postgres:// URL; leave it out for SQLite")
+}
+
+func networks(v string) error {
+	for _, n := range strings.Split(v, ",") {
+		if _, err := netip.ParsePrefix(strings.TrimSpace(n)); err != nil {
+			return fmt.Errorf("holds %q, which is not a network such as 10.0.0.0/8", n)
+		}
+	}
+	return nil
 }
 
 func email(v string) error {
