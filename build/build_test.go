@@ -157,7 +157,10 @@ func TestOnHost(t *testing.T) {
 	p := onHost(t)
 	for _, e := range examples {
 		if e.builder != "Dockerfile" {
-			t.Run(e.name, func(t *testing.T) { conform(t, p, e) })
+			t.Run(e.name, func(t *testing.T) {
+			t.Parallel()
+			conform(t, p, e)
+		})
 		}
 	}
 }

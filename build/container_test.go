@@ -68,7 +68,10 @@ func supervisor(t testing.TB, dir string) string {
 func TestInContainers(t *testing.T) {
 	p := inContainers(t)
 	for _, e := range examples {
-		t.Run(e.name, func(t *testing.T) { conform(t, p, e) })
+		t.Run(e.name, func(t *testing.T) {
+			t.Parallel()
+			conform(t, p, e)
+		})
 	}
 }
 
