@@ -185,6 +185,11 @@ func (r *Runner) Run(ctx context.Context, s runner.Spec, streams runner.Streams)
 	if err := r.engine.Start(ctx, c.ID); err != nil {
 		return runner.Exit{}, err
 	}
+	if streams.TTY { // now there surely is a terminal that can have a size
+		if err := r.engine.Resize(ctx, c.ID, size(streams.Size)); err != nil && !fault.Is(err, fault.KindConflict) {
+			return runner.Exit{}, err
+		}
+	}
 	exit, err := wait()
 	return exitOf(exit), err
 }

@@ -22,7 +22,7 @@ func Memory(text string) (int64, error) {
 		}
 	}
 	n, err := strconv.ParseFloat(number, 64)
-	if err != nil || n < 0 || n*float64(int64(1)<<shift) > 1<<50 {
+	if err != nil || !(n >= 0) || n*float64(int64(1)<<shift) > 1<<50 {
 		return 0, fault.Invalid("%q is not an amount of memory", text).Try("write it as 256M or 1G")
 	}
 	return int64(n * float64(int64(1)<<shift)), nil

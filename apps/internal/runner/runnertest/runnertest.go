@@ -240,7 +240,7 @@ func (c Case) oneOff(t *testing.T) {
 		t.Errorf("wrote %q and %q", out.String(), errs.String())
 	}
 	out.Reset()
-	exit, err = r.Run(ctx, c.spec(t, "/bin/sh", "-c", "test -t 1 && stty size"),
+	exit, err = r.Run(ctx, c.spec(t, "/bin/sh", "-c", `test -t 1 && until test "$(stty size)" = "31 97"; do sleep 0.01; done; stty size`),
 		runner.Streams{Stdin: strings.NewReader(""), Stdout: &out, TTY: true, Size: runner.Size{Width: 97, Height: 31}})
 	if err != nil || exit.Code != 0 || !strings.Contains(out.String(), "31 97") {
 		t.Errorf("at a terminal it ended with %+v, %v and wrote %q", exit, err, out.String())
