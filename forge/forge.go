@@ -31,6 +31,7 @@ import (
 	"sampan.dev/sampan/forge/internal/push"
 	"sampan.dev/sampan/forge/internal/repo"
 	"sampan.dev/sampan/forge/internal/sshd"
+	"sampan.dev/sampan/forge/internal/wire"
 	"sampan.dev/sampan/internal/db"
 	"sampan.dev/sampan/internal/event"
 	"sampan.dev/sampan/internal/identity"
@@ -146,7 +147,7 @@ func Open(ctx context.Context, cfg Config) (_ *Forge, err error) {
 	}
 	f.pushes, err = push.Open(ctx, push.Config{
 		DB: cfg.DB, Events: cfg.Events, Log: cfg.Log, Limit: cfg.Limits.Push, Dir: f.repos.Git,
-		Moved: func(ctx context.Context, tx *db.Tx, p Push) error { return f.repos.Moved(ctx, tx, p.Repo, p.At) },
+		Moved: f.moved,
 	})
 	if err != nil {
 		return nil, err
@@ -157,6 +158,17 @@ func Open(ctx context.Context, cfg Config) (_ *Forge, err error) {
 		}
 	}
 	return f, f.addPages()
+}
+
+// moved runs in the transaction that announces a push.
+func (f *Forge) moved(ctx context.Context, tx *db.Tx, p Push) error {
+	var created []string
+	for _, u := range p.Updates {
+		if branch, ok := strings.CutPrefix(u.Ref, "refs/heads/"); ok && u.Old == wire.ZeroID {
+			created = append(created, branch)
+		}
+	}
+	return f.repos.Moved(ctx, tx, p.Repo, p.At, created)
 }
 
 // Run opens the doors until ctx ends.

@@ -28,7 +28,7 @@ const password = "correct horse battery"
 
 // A site is a forge with all that is below it, open on loopback.
 type site struct {
-	t        *testing.T
+	t        testing.TB
 	dir      string
 	forge    *forge.Forge
 	identity *identity.Service
@@ -41,14 +41,16 @@ type site struct {
 
 // serve starts a site. The first person is ann, an administrator; bob is another. before
 // is called when the forge is open and does not run yet.
-func serve(t *testing.T, before ...func(*site)) *site {
+func serve(t testing.TB, before ...func(*site)) *site {
 	t.Helper()
 	return serveWith(t, forge.Limits{}, before...)
 }
 
-func serveWith(t *testing.T, limits forge.Limits, before ...func(*site)) *site {
+func serveWith(t testing.TB, limits forge.Limits, before ...func(*site)) *site {
 	t.Helper()
-	t.Parallel()
+	if t, ok := t.(*testing.T); ok {
+		t.Parallel()
+	}
 	for _, program := range []string{"git", "ssh", "ssh-keygen"} {
 		if _, err := exec.LookPath(program); err != nil {
 			if os.Getenv("CI") != "" {

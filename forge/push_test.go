@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os/exec"
 	"strings"
 	"testing"
 
 	"sampan.dev/sampan/forge"
 	"sampan.dev/sampan/internal/event"
+	"sampan.dev/sampan/internal/fault"
 	"sampan.dev/sampan/internal/identity"
 )
 
@@ -61,5 +63,48 @@ func TestPushAndCloneOverBothDoors(t *testing.T) {
 			}
 			ann.git(copied, "-c", "protocol.version=0", "clone", "-q", door.url, "old")
 		})
+	}
+}
+
+func TestTheFirstBranchBecomesTheDefault(t *testing.T) {
+	s := serve(t)
+	ann := s.person("ann")
+	s.create("ann", "hello", identity.Private)
+	dir := ann.work()
+	ann.git(dir, "push", "-q", ann.sshURL("ann/hello"), "main:trunk")
+	r, err := s.forge.Repo(t.Context(), s.who("ann"), "ann/hello")
+	s.must(err)
+	if r.Default != "trunk" {
+		t.Errorf("the default branch is %s", r.Default)
+	}
+	if out := ann.git(t.TempDir(), "clone", ann.sshURL("ann/hello")); strings.Contains(out, "nonexistent") {
+		t.Errorf("a clone says %q", out)
+	}
+}
+
+// A server that stops does not wait for a deploy longer than a moment.
+func TestStoppingDuringADeploy(t *testing.T) {
+	entered := make(chan struct{})
+	var cmd *exec.Cmd
+	t.Cleanup(func() { cmd.Wait() }) // runs after the site has stopped
+	s := serve(t, func(s *site) {
+		s.forge.AfterPush(func(ctx context.Context, _ forge.Push, _ io.Writer) error {
+			close(entered)
+			<-ctx.Done()
+			return ctx.Err()
+		})
+	})
+	ann := s.person("ann")
+	s.create("ann", "hello", identity.Private)
+	cmd = ann.command(ann.work(), "git", "push", "-q", ann.sshURL("ann/hello"), "main")
+	s.must(cmd.Start())
+	<-entered
+}
+
+func TestATakenPortIsNamed(t *testing.T) {
+	s := serve(t)
+	_, err := forge.Open(t.Context(), forge.Config{Dir: t.TempDir(), SSHAddr: s.ssh, HTTPURL: s.url, DB: s.db, Identity: s.identity, Events: s.events, UI: s.ui})
+	if f, ok := fault.Of(err); !ok || f.Field != "ssh" || !strings.Contains(err.Error(), s.ssh) {
+		t.Errorf("opening it twice says %v", err)
 	}
 }

@@ -78,6 +78,8 @@ type Service struct {
 	turns     turns
 	swept     sync.Map // directory to *sync.Once
 	after     []After
+	active    active
+	once      sync.Once
 	closing   chan struct{}
 	unsettled chan struct{} // holds one token when a push waits to be settled
 	worn      chan git.Repo // repositories that got a push and may want maintenance
@@ -110,6 +112,7 @@ func (s *Service) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
+			s.finish()
 			return nil
 		case r := <-s.worn:
 			if err := r.Maintain(ctx); err != nil && ctx.Err() == nil {
@@ -141,9 +144,27 @@ func (s *Service) settleUntilDone(ctx context.Context) {
 	}
 }
 
-// Close ends the pushes that are still in their gates.
+// stopTime is what pushes that are accepted, or in their gates, get when the server stops.
+const stopTime = 5 * time.Second
+
+// finish waits for pushes under way and then ends them: a deploy may take minutes, and
+// goes on without the push that started it.
+func (s *Service) finish() {
+	done := make(chan struct{})
+	go func() { s.active.Wait(); close(done) }()
+	t := time.NewTimer(stopTime)
+	defer t.Stop()
+	select {
+	case <-done:
+	case <-t.C:
+	}
+	s.Close()
+	<-done
+}
+
+// Close ends the pushes that are under way.
 func (s *Service) Close() error {
-	close(s.closing)
+	s.once.Do(func() { close(s.closing) })
 	return nil
 }
 
@@ -151,14 +172,48 @@ func (s *Service) Close() error {
 // ends with the Service.
 func (s *Service) detach(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	go func() {
+	var watch sync.WaitGroup
+	watch.Go(func() {
 		select {
 		case <-s.closing:
 			cancel()
 		case <-ctx.Done():
 		}
-	}()
-	return ctx, cancel
+	})
+	return ctx, func() { cancel(); watch.Wait() }
+}
+
+// active counts pushes under way. Unlike a WaitGroup it may go up from zero while
+// somebody waits.
+type active struct {
+	mu   sync.Mutex
+	n    int
+	zero []chan struct{}
+}
+
+func (a *active) add(n int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.n += n; a.n > 0 {
+		return
+	}
+	for _, c := range a.zero {
+		close(c)
+	}
+	a.zero = nil
+}
+
+// Wait returns when there is none.
+func (a *active) Wait() {
+	a.mu.Lock()
+	if a.n == 0 {
+		a.mu.Unlock()
+		return
+	}
+	c := make(chan struct{})
+	a.zero = append(a.zero, c)
+	a.mu.Unlock()
+	<-c
 }
 
 // turns lets one push at a time move the refs of a repository.

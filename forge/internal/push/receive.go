@@ -105,6 +105,8 @@ func (ss *session) run(ctx context.Context, in io.Reader) error {
 	if err := ctx.Err(); err != nil {
 		return err // the client left in time
 	}
+	ss.s.active.add(1)
+	defer ss.s.active.add(-1)
 	ctx, cancel := ss.s.detach(ctx)
 	defer cancel()
 	moved, err := ss.decide(ctx, q)
@@ -149,7 +151,7 @@ func (ss *session) judge() {
 	for _, c := range ss.req.Commands {
 		why := ""
 		switch {
-		case !git.ValidRef(c.Ref):
+		case !git.ValidRef(c.Ref) || !validHead(c.Ref):
 			why = "not a valid name"
 		case reserved(c.Ref):
 			why = "the server keeps these names for itself"
@@ -161,6 +163,12 @@ func (ss *session) judge() {
 		seen[c.Ref] = true
 		ss.results = append(ss.results, wire.Result{Ref: c.Ref, Why: why})
 	}
+}
+
+// validHead refuses branches that git's own commands would not make: -x, HEAD.
+func validHead(ref string) bool {
+	branch, ok := strings.CutPrefix(ref, "refs/heads/")
+	return !ok || git.ValidBranch(branch)
 }
 
 // reserved names are moved by Sampan only.

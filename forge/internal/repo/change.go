@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"sampan.dev/sampan/forge/internal/git"
 	"sampan.dev/sampan/internal/db"
 	"sampan.dev/sampan/internal/fault"
 	"sampan.dev/sampan/internal/identity"
@@ -64,10 +65,32 @@ func (s *Service) Update(ctx context.Context, who identity.Who, id int64, c Chan
 	return r, err
 }
 
-// Moved takes down that refs moved. The first push to a repository whose default branch
-// does not exist makes the pushed branch the default one: that is what was meant.
-func (s *Service) Moved(ctx context.Context, tx *db.Tx, id int64, at time.Time) error {
-	_, err := tx.Exec(ctx, `UPDATE forge_repo SET pushed = ? WHERE id = ?`, db.At(at), id)
+// Moved takes down that refs moved, in the transaction that announces it. created are the
+// branches that are new: while the default branch does not exist, the first of them
+// becomes it, because whoever pushes "trunk" to an empty repository means that.
+func (s *Service) Moved(ctx context.Context, tx *db.Tx, id int64, at time.Time, created []string) error {
+	if _, err := tx.Exec(ctx, `UPDATE forge_repo SET pushed = ? WHERE id = ?`, db.At(at), id); err != nil {
+		return err
+	}
+	if len(created) == 0 {
+		return nil
+	}
+	var now string
+	if err := tx.QueryRow(ctx, `SELECT default_branch FROM forge_repo WHERE id = ?`, id).Scan(&now); err != nil {
+		if db.NotFound(err) {
+			return nil // deleted meanwhile
+		}
+		return err
+	}
+	g := s.Git(id)
+	found, err := g.Lookup(ctx, []string{"refs/heads/" + now})
+	if err != nil || len(found) > 0 || !git.ValidBranch(created[0]) {
+		return err
+	}
+	if err := g.SetHead(ctx, created[0]); err != nil {
+		return err
+	}
+	_, err = tx.Exec(ctx, `UPDATE forge_repo SET default_branch = ? WHERE id = ?`, created[0], id)
 	return err
 }
 

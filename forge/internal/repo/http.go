@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 
+	"sampan.dev/sampan/internal/fault"
 	"sampan.dev/sampan/internal/identity"
 	"sampan.dev/sampan/internal/ui"
 	"sampan.dev/sampan/web"
@@ -64,7 +65,11 @@ func (p *Pages) home(w http.ResponseWriter, r *http.Request) error {
 // for himself.
 func (p *Pages) owner(w http.ResponseWriter, r *http.Request) error {
 	who := identity.Of(r)
-	owner, err := p.repos.cfg.Identity.Owner(r.Context(), r.PathValue("owner"))
+	name := r.PathValue("owner")
+	owner, err := p.repos.cfg.Identity.Owner(r.Context(), name)
+	if fault.Is(err, fault.KindNotFound) {
+		return fault.NotFound("there is nobody called %.100s", name)
+	}
 	if err != nil {
 		return err
 	}
@@ -73,7 +78,7 @@ func (p *Pages) owner(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if len(page.Repos) == 0 && page.Newer == "" && who.Stranger() {
-		return missing(owner.Name)
+		return fault.NotFound("there is nobody called %.100s", name)
 	}
 	return p.ui.Render(w, r, "repo-list", page)
 }
