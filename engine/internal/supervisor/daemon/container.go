@@ -5,7 +5,6 @@ package daemon
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -232,26 +231,21 @@ func (c *container) signal(n int) error {
 	if n < 1 || n > 64 {
 		return fault.Invalid("%d is not a signal", n)
 	}
+	c.mu.Lock()
+	r, waits := c.run, c.status.State == supervisor.Restarting
+	c.mu.Unlock()
 	if sig == unix.SIGKILL || n == c.stopSignal() {
-		if c.markStopped() {
-			return nil // it only waited for its next try
+		if r = c.noMoreRuns(); waits && r == nil {
+			return nil
 		}
 	}
-	c.mu.Lock()
-	r := c.run
-	c.mu.Unlock()
 	if r == nil || r.over() {
 		return fault.Conflict("container %s does not run", c.id)
 	}
-	if err := r.kill(sig); err != nil && !gone(err) {
+	if err := r.kill(sig); err != nil && !errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("signal container %s: %w", c.id, err)
 	}
 	return nil
-}
-
-// gone says that a process has ended before the signal came.
-func gone(err error) bool {
-	return errors.Is(err, unix.ESRCH) || errors.Is(err, os.ErrClosed)
 }
 
 func (c *container) stopSignal() int {
@@ -261,29 +255,32 @@ func (c *container) stopSignal() int {
 	return int(unix.SIGTERM)
 }
 
-// markStopped forbids restarts. It reports true if that was all there was to end.
-func (c *container) markStopped() bool {
+// noMoreRuns forbids restarts and returns the run that goes on, nil if there is none. A try
+// that has begun is waited for: it is that run, then.
+func (c *container) noMoreRuns() *run {
+	c.mu.Lock()
+	c.status.Stopped = true
+	c.mu.Unlock()
+	c.op.Lock()
+	defer c.op.Unlock()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.status.Stopped = true
-	if c.retry == nil || !c.retry.Stop() {
-		return false
+	c.status.Stopped = true // a start may have come between
+	if c.status.State == supervisor.Restarting {
+		c.dropRetry()
+		c.status.State = supervisor.Exited
+		c.announce(supervisor.OnDie)
 	}
-	c.retry = nil
-	c.status.State = supervisor.Exited
-	c.announce(supervisor.OnDie)
-	return true
+	if c.run == nil || c.run.over() {
+		return nil
+	}
+	return c.run
 }
 
 // stopRun ends the current run: politely first, for as long as grace lasts.
 func (c *container) stopRun(grace time.Duration, cancel <-chan struct{}) error {
-	if c.markStopped() {
-		return nil
-	}
-	c.mu.Lock()
-	r := c.run
-	c.mu.Unlock()
-	if r == nil || r.over() {
+	r := c.noMoreRuns()
+	if r == nil {
 		return nil
 	}
 	if grace > 0 {
@@ -298,7 +295,7 @@ func (c *container) stopRun(grace time.Duration, cancel <-chan struct{}) error {
 		case <-timer.C:
 		}
 	}
-	if err := r.kill(unix.SIGKILL); err != nil && !gone(err) {
+	if err := r.kill(unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("kill container %s: %w", c.id, err)
 	}
 	select {

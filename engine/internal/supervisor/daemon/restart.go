@@ -52,10 +52,6 @@ func (c *container) tryAgain() {
 	c.mu.Lock()
 	mine := c.retry != nil && !c.status.Stopped && !c.deleted
 	c.retry = nil
-	if c.status.Stopped && c.status.State == supervisor.Restarting { // just as the timer fired
-		c.status.State = supervisor.Exited
-		c.announce(supervisor.OnDie)
-	}
 	c.mu.Unlock()
 	if !mine {
 		return
@@ -74,6 +70,11 @@ func (c *container) tryAgain() {
 func (c *container) cancelRetry() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.dropRetry()
+}
+
+// dropRetry is called with mu held. A try that waits for op already finds that it is not due.
+func (c *container) dropRetry() {
 	if c.retry != nil {
 		c.retry.Stop()
 		c.retry = nil

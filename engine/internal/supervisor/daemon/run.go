@@ -51,6 +51,7 @@ type run struct {
 	phase   phase
 	exit    supervisor.Exit // valid when done is closed
 	settled chan struct{}   // closed when phase is begun or failed
+	exited  chan struct{}   // closed when the process has ended
 	done    chan struct{}   // closed when it is over and its end is known to all
 }
 
@@ -73,7 +74,7 @@ func (c *container) launch() (*run, error) {
 	if err != nil {
 		return nil, full(err)
 	}
-	r := &run{c: c, box: box, settled: make(chan struct{}), done: make(chan struct{})}
+	r := &run{c: c, box: box, settled: make(chan struct{}), exited: make(chan struct{}), done: make(chan struct{})}
 	if err := r.hold(req); err != nil {
 		r.close()
 		_ = box.Destroy()
@@ -202,18 +203,26 @@ func (r *run) start() error {
 	return readReport(r.report, r.c.request().Spec.Process.Args[0])
 }
 
+// kill sends a signal; that the process has ended is no error.
 func (r *run) kill(sig unix.Signal) error {
 	if sig == unix.SIGKILL { // also wakes one that is paused
 		if r.box.Signal(sig) == nil {
 			return nil
 		}
 	}
-	return sendSignal(r.pidfd, sig)
+	err := sendSignal(r.pidfd, sig)
+	select {
+	case <-r.exited: // whatever the error was: the handle may be closed by now
+		return nil
+	default:
+		return err
+	}
 }
 
 // watch waits for the end of the process and settles everything that belongs to the run.
 func (r *run) watch() {
 	code := r.wait()
+	close(r.exited)
 	exit := supervisor.Exit{Code: code, At: time.Now()}
 	if n := r.oomKills(); n > 0 {
 		exit.OOM = code != 0

@@ -193,7 +193,7 @@ func (c *container) takeOver(box *libcontainer.Container) error {
 	}
 	r := &run{
 		c: c, box: box, pid: c.status.Pid, pidfd: pidfd, phase: begun,
-		settled: make(chan struct{}), done: make(chan struct{}),
+		settled: make(chan struct{}), exited: make(chan struct{}), done: make(chan struct{}),
 	}
 	close(r.settled)
 	if !c.req.Spec.Process.Terminal { // a terminal ended with the daemon that held it
