@@ -27,7 +27,7 @@ import (
 
 // machine is what the tests need: root, a sampan-init and a static busybox. In CI their
 // absence is a failure.
-func machine(t testing.TB) (initPath, busybox string) {
+func machine(t testing.TB) (program, busybox string) {
 	t.Helper()
 	missing := func(why string) {
 		if os.Getenv("CI") == "true" && os.Getuid() == 0 {
@@ -42,8 +42,18 @@ func machine(t testing.TB) (initPath, busybox string) {
 	if err != nil {
 		missing("install the package busybox-static")
 	}
-	return initbintest.Build(t), busybox
+	building.Do(func() { initPath = initbintest.Build(t) })
+	if initPath == "" {
+		missing("sampan-init could not be built")
+	}
+	return initPath, busybox
 }
+
+// A sampan-init is built once for all tests.
+var (
+	building sync.Once
+	initPath string
+)
 
 // open is an engine in a directory of the test, which takes all its containers with it.
 func open(t testing.TB, dir string) *engine.Engine {
