@@ -120,6 +120,11 @@ func Open(ctx context.Context, cfg Config) (*Builder, error) {
 	compiler := golang.In(b.shared("go"))
 	nodes := node.In(b.shared("node"))
 	b.docker = dockerfile.On(cfg.Engine, b.shared("buildkit"), compiler, nodes)
+	if cfg.Engine != nil {
+		if err := b.docker.Clean(ctx); err != nil {
+			b.log.Error("build steps of before could not be ended", "err", err)
+		}
+	}
 	b.languages = []job.Language{b.docker, compiler, nodes, static.With(compiler)}
 	return b, nil
 }

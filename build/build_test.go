@@ -158,9 +158,9 @@ func TestOnHost(t *testing.T) {
 	for _, e := range examples {
 		if e.builder != "Dockerfile" {
 			t.Run(e.name, func(t *testing.T) {
-			t.Parallel()
-			conform(t, p, e)
-		})
+				t.Parallel()
+				conform(t, p, e)
+			})
 		}
 	}
 }

@@ -46,6 +46,9 @@ func (b *Builder) Build(ctx context.Context, req Request) (Result, error) {
 	if req.Output == nil {
 		req.Output = io.Discard
 	}
+	if req.Time.IsZero() {
+		req.Time = time.Unix(0, 0)
+	}
 	req.Limits = req.Limits.defaults()
 	done, err := b.turns.Take(ctx, req.Cache)
 	if err != nil {

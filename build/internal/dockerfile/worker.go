@@ -42,6 +42,9 @@ const (
 	leastFree = 2 << 30
 )
 
+// executorDir is below the worker's; each running step has a directory there.
+const executorDir = "executor"
+
 // cgroup is the parent of the control groups of build steps.
 const cgroup = "/sampan-build"
 
@@ -73,7 +76,7 @@ func openWorker(ctx context.Context, e *engine.Engine, dir string) (*sharedWorke
 	}
 	opt.ResourceMonitor = monitor
 	opt.Executor, err = runcexecutor.New(runcexecutor.Opt{
-		Root: filepath.Join(dir, "executor"), CommandCandidates: []string{"runc"}, DefaultCgroupParent: cgroup,
+		Root: filepath.Join(dir, executorDir), CommandCandidates: []string{"runc"}, DefaultCgroupParent: cgroup,
 		DNS: &oci.DNSConfig{Nameservers: []string{resolver}}, ResourceMonitor: monitor,
 	}, opt.NetworkProviders)
 	if err != nil {
