@@ -24,6 +24,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/containerd/containerd/v2/client"
 	"golang.org/x/sync/errgroup"
@@ -128,7 +129,8 @@ func (e *Engine) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// Close releases the directory. Containers run on.
+// Close releases the directory. Containers run on; without any that runs, nothing of ours is
+// left on the machine.
 func (e *Engine) Close() error {
 	e.work.Wait()
 	e.hub.close()
@@ -142,7 +144,7 @@ func (e *Engine) Close() error {
 	e.starting.Lock()
 	defer e.starting.Unlock()
 	if e.client != nil {
-		errs = append(errs, e.client.Close())
+		errs = append(errs, e.rest(), e.client.Close())
 		e.client = nil
 	}
 	return errors.Join(append(errs, e.store.Close())...)
@@ -176,6 +178,20 @@ func (e *Engine) supervisor(ctx context.Context) (*supervisor.Client, error) {
 	default:
 	}
 	return c, nil
+}
+
+// rest ends sampan-init when nothing runs.
+func (e *Engine) rest() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	err := e.client.Shutdown(ctx)
+	switch {
+	case err == nil:
+		return e.ungroup()
+	case fault.Is(err, fault.KindConflict), errors.Is(err, supervisor.ErrUnreachable):
+		return nil // a container runs, or Purge ended it
+	}
+	return err
 }
 
 // cgroup is the parent of all control groups of this engine.

@@ -593,3 +593,44 @@ func TestStats(t *testing.T) {
 		t.Errorf("%+v, %v", s, err)
 	}
 }
+
+func TestAnExitCodeIsRemembered(t *testing.T) {
+	dir := t.TempDir()
+	t.Run("before", func(t *testing.T) {
+		e := open(t, dir)
+		box(t, e)
+		if exit, _ := run(t, e, with(sh("echo last words; exit 3"), func(s *engine.Spec) { s.Name = "dead" })); exit.Code != 3 {
+			t.Errorf("%+v", exit)
+		}
+	})
+	e := open(t, dir)
+	defer purge(t, e)
+	c, err := e.Container(t.Context(), "dead")
+	if err != nil || c.State != engine.Exited || c.Exit.Code != 3 || output(t, e, c.ID) != "last words\n" {
+		t.Errorf("%+v, %v", c, err)
+	}
+	if err := e.Start(t.Context(), "dead"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAClosedEngineWithoutContainersLeavesNothing(t *testing.T) {
+	dir := t.TempDir()
+	t.Run("a container comes and goes", func(t *testing.T) {
+		e := open(t, dir)
+		box(t, e)
+		c := start(t, e, sh("true"))
+		if _, err := e.Wait(t.Context(), c.ID); err != nil {
+			t.Fatal(err)
+		}
+		if err := e.Remove(t.Context(), c.ID, false); err != nil {
+			t.Fatal(err)
+		}
+	})
+	leftovers(t, dir)
+	e := open(t, dir)
+	defer purge(t, e)
+	if exit, out := run(t, e, sh("echo again")); exit.Code != 0 || out != "again\n" {
+		t.Errorf("%+v, %q", exit, out)
+	}
+}

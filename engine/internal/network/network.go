@@ -107,7 +107,8 @@ func Open(cfg Config) (*Manager, error) {
 	return m, nil
 }
 
-// Close leaves every container connected and waits for what is being torn down.
+// Close leaves every container connected and waits for what is being torn down. When there
+// is no container, nothing of ours stays on the machine.
 func (m *Manager) Close() error {
 	m.mu.Lock()
 	for _, e := range m.endpoints {
@@ -115,7 +116,24 @@ func (m *Manager) Close() error {
 	}
 	m.mu.Unlock()
 	m.teardown.Wait()
-	return errors.Join(m.resolver.Close(), m.firewall.close())
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var errs []error
+	if len(m.endpoints) == 0 && len(m.ready) > 0 {
+		errs = append(errs, m.down())
+	}
+	return errors.Join(append(errs, m.resolver.Close(), m.firewall.close())...)
+}
+
+// down takes the bridges and the rules away; the next Join brings them back. The caller
+// holds mu.
+func (m *Manager) down() error {
+	errs := []error{m.firewall.remove()}
+	for name := range m.ready {
+		errs = append(errs, removeLink(m.networks[name].Bridge))
+	}
+	m.ready = map[string]bool{}
+	return errors.Join(errs...)
 }
 
 // Create makes a network.
@@ -301,13 +319,8 @@ func (m *Manager) Purge() error {
 	m.teardown.Wait()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	errs = append(errs, m.sweep(), m.firewall.remove())
-	for name, n := range m.networks {
-		if m.ready[name] {
-			errs = append(errs, removeLink(n.Bridge))
-		}
-	}
-	m.networks, m.ready = map[string]*Network{}, map[string]bool{}
+	errs = append(errs, m.sweep(), m.down())
+	m.networks = map[string]*Network{}
 	return errors.Join(append(errs, m.save())...)
 }
 
