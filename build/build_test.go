@@ -22,6 +22,7 @@ import (
 type place struct {
 	builder *build.Builder
 	engine  *engine.Engine // nil on the host
+	close   func()
 }
 
 // onHost opens a Builder whose shared files stay in .cache, so that only a first run fetches.
@@ -35,8 +36,9 @@ func onHost(t testing.TB) place {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { b.Close() })
-	return place{builder: b}
+	closed := func() { b.Close() }
+	t.Cleanup(closed)
+	return place{builder: b, close: closed}
 }
 
 // commit is when all commits of these tests were made.

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"sampan.dev/sampan/build"
@@ -36,7 +37,7 @@ func inContainers(t testing.TB) place {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	closed := sync.OnceFunc(func() {
 		b.Close()
 		if err := e.Purge(context.WithoutCancel(t.Context())); err != nil { // the images stay
 			t.Error(err)
@@ -49,7 +50,8 @@ func inContainers(t testing.TB) place {
 			t.Error(err)
 		}
 	})
-	return place{b, e}
+	t.Cleanup(closed)
+	return place{b, e, closed}
 }
 
 // supervisor is the program that runs containers, built as make does.
