@@ -1,9 +1,12 @@
 package forge_test
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
 	"fmt"
 	"io"
+	"net/http"
 	"os/exec"
 	"strings"
 	"testing"
@@ -106,5 +109,42 @@ func TestATakenPortIsNamed(t *testing.T) {
 	_, err := forge.Open(t.Context(), forge.Config{Dir: t.TempDir(), SSHAddr: s.ssh, HTTPURL: s.url, DB: s.db, Identity: s.identity, Events: s.events, UI: s.ui})
 	if f, ok := fault.Of(err); !ok || f.Field != "ssh" || !strings.Contains(err.Error(), s.ssh) {
 		t.Errorf("opening it twice says %v", err)
+	}
+}
+
+func TestClientsOfOtherKinds(t *testing.T) {
+	s := serve(t)
+	ann := s.person("ann")
+	s.create("ann", "hello", identity.Public)
+	dir := ann.work()
+	ann.git(dir, "push", "-q", ann.sshURL("ann/hello"), "main")
+	for path, want := range map[string]int{
+		"/ann/hello/info/refs":                         403, // a client that reads files
+		"/ann/hello/HEAD":                              404,
+		"/ann/hello/objects/info/packs":                404,
+		"/ann/hello/info/refs?service=git-upload-pack": 200,
+		"/ann/hello/info/refs?service=git-sh":          403,
+	} {
+		if status, text := s.get(path, ""); status != want {
+			t.Errorf("%s: %d, want %d: %s", path, status, want, text)
+		}
+	}
+	var z bytes.Buffer
+	w := gzip.NewWriter(&z)
+	fmt.Fprint(w, "0014command=ls-refs\n00010009peel\n0000")
+	w.Close()
+	for encoding, want := range map[string]int{"gzip": 200, "br": 400} {
+		req, err := http.NewRequestWithContext(t.Context(), "POST", s.url+"/ann/hello/git-upload-pack", bytes.NewReader(z.Bytes()))
+		s.must(err)
+		req.Header.Set("Content-Type", "application/x-git-upload-pack-request")
+		req.Header.Set("Content-Encoding", encoding)
+		req.Header.Set("Git-Protocol", "version=2")
+		status, text := s.do(req)
+		if status != want || want == 200 && !strings.Contains(text, "refs/heads/main") {
+			t.Errorf("a request in %s: %d %q", encoding, status, text)
+		}
+	}
+	if out := ann.git(dir, "archive", "--remote="+ann.sshURL("ann/hello"), "--format=tar", "main"); !strings.Contains(out, "# hello") {
+		t.Error("git archive --remote brings no files")
 	}
 }
