@@ -1,6 +1,7 @@
 package network
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -70,6 +71,8 @@ func (h held) Close() {
 type proxy struct {
 	listener net.Listener
 	to       string
+	life     context.Context // of the proxy: a call that nobody answers ends with it
+	end      context.CancelFunc
 	running  sync.WaitGroup
 
 	mu    sync.Mutex
@@ -93,7 +96,8 @@ func proxyFor(p Port, to netip.Addr) *proxy {
 	if err != nil {
 		return nil
 	}
-	x := &proxy{listener: l, to: netip.AddrPortFrom(to, p.Container).String(), conns: map[net.Conn]struct{}{}}
+	life, end := context.WithCancel(context.Background())
+	x := &proxy{listener: l, life: life, end: end, to: netip.AddrPortFrom(to, p.Container).String(), conns: map[net.Conn]struct{}{}}
 	x.running.Go(x.serve)
 	return x
 }
@@ -110,7 +114,7 @@ func (x *proxy) serve() {
 
 func (x *proxy) carry(in net.Conn) {
 	defer in.Close()
-	out, err := net.Dial("tcp4", x.to)
+	out, err := new(net.Dialer).DialContext(x.life, "tcp4", x.to)
 	if err != nil {
 		return
 	}
@@ -155,6 +159,7 @@ func (x *proxy) drop(conns ...net.Conn) {
 
 func (x *proxy) Close() {
 	x.listener.Close()
+	x.end()
 	x.mu.Lock()
 	for c := range x.conns {
 		c.Close()
