@@ -264,7 +264,7 @@ func (s *Server) Close() error {
 // serve signs a connection in and runs its sessions.
 func (s *Server) serve(ctx context.Context, conn net.Conn, active *atomic.Int32) error {
 	conn.SetDeadline(time.Now().Add(signInTime))
-	c, channels, requests, err := ssh.NewServerConn(conn, s.ssh)
+	c, channels, requests, err := ssh.NewServerConn(withPromptAcks(conn), s.ssh)
 	<-s.strangers
 	if err != nil {
 		return err
