@@ -13,6 +13,15 @@ import (
 
 // Clean ends the steps of builds that a killed server left running.
 func (b *Builder) Clean(ctx context.Context) error {
+	// BuildKit mounts what it reads and writes itself here, for as long as it uses it.
+	mounts, err := filepath.Glob(filepath.Join(b.dir, "containerd-*", "cachemounts", "*"))
+	if err != nil {
+		return err
+	}
+	for _, dir := range mounts {
+		_ = unix.Unmount(dir, unix.MNT_DETACH) // most are only directories
+		_ = os.Remove(dir)                     // which stays when it is not empty
+	}
 	left, err := filepath.Glob(filepath.Join(b.dir, executorDir, "*", "config.json"))
 	if err != nil || len(left) == 0 {
 		return err
