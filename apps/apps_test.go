@@ -160,6 +160,11 @@ func (w *world) start() {
 		http.Error(rw, err.Error(), http.StatusUnauthorized)
 	}))
 	a.Routes(site)
+	site.Handle("POST /push/{sha}", func(rw http.ResponseWriter, r *http.Request) error {
+		sha := r.PathValue("sha")
+		p := apps.Push{ID: sha[:12], Repo: 1, Pusher: "ann", Updates: []apps.Update{{Ref: "refs/heads/main", New: sha}}}
+		return a.Follow(r.Context(), p, rw)
+	})
 	door.Main(site)
 	door.Host("deis.localhost", a.API())
 	done := make(chan struct{}, 2)
@@ -191,7 +196,7 @@ func (w *world) start() {
 type logTo struct{ t testing.TB }
 
 func (l logTo) Write(p []byte) (int, error) {
-	if testing.Verbose() {
+	if _, child := l.t.(childTB); child || testing.Verbose() {
 		os.Stderr.Write(p)
 	}
 	return len(p), nil

@@ -112,6 +112,9 @@ func (a *actor) run(ctx context.Context) {
 		case <-a.wake:
 		case <-pause.C:
 		}
+		if !a.told() {
+			continue // or what was adopted would be taken for unwanted
+		}
 		next, done := a.reconcile(ctx)
 		begin()
 		if done {
@@ -123,6 +126,13 @@ func (a *actor) run(ctx context.Context) {
 			pause.Reset(max(time.Until(next), time.Millisecond))
 		}
 	}
+}
+
+// told reports whether it is known what shall run.
+func (a *actor) told() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.want.Revision != 0 || a.destroyed
 }
 
 func (a *actor) poke() {
