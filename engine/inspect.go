@@ -32,7 +32,8 @@ func (e *Engine) Container(ctx context.Context, id string) (Container, error) {
 	return e.complete(r, status, err == nil), nil
 }
 
-// Containers lists those that have all of the labels, the oldest first.
+// Containers lists those that have all of the labels, the oldest first. A label without a
+// value asks for any value, not for its absence.
 func (e *Engine) Containers(ctx context.Context, labels map[string]string) ([]Container, error) {
 	records := e.all()
 	known := false
@@ -64,9 +65,11 @@ func (e *Engine) Containers(ctx context.Context, labels map[string]string) ([]Co
 	return all, nil
 }
 
+// has reports whether all the wanted labels are there; an empty value asks for any.
 func has(labels, wanted map[string]string) bool {
 	for name, value := range wanted {
-		if labels[name] != value {
+		got, there := labels[name]
+		if !there || (value != "" && got != value) {
 			return false
 		}
 	}

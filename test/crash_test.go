@@ -67,7 +67,9 @@ func TestKilledServerLosesNothing(t *testing.T) {
 	work.Wait()
 
 	if got := answer(t, m, "steady"); got != steady {
-		t.Errorf("steady was restarted: it answered %q before and %q after", steady, got)
+		ps, _ := m.sampan("ann", "ps", "-a", "steady")
+		logs, _ := m.sampan("ann", "logs", "-n", "20", "-a", "steady")
+		t.Errorf("steady was restarted: it answered %q before and %q after\n%s\n%s", steady, got, ps, logs)
 	}
 	checkTicks(t, m)
 	l.check(t, m)

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -27,7 +28,17 @@ type machine struct {
 	first                     string // the first person's name
 }
 
+// newMachine chooses the ports of a machine that lives in dir. Its server begins with what
+// earlier ones kept for all builds: the compiled standard library and base images.
 func newMachine(dir string) (*machine, error) {
+	m, err := coldMachine(dir)
+	if err != nil {
+		return nil, err
+	}
+	return m, warm(m)
+}
+
+func coldMachine(dir string) (*machine, error) {
 	m := &machine{dir: dir, data: filepath.Join(dir, "data")}
 	for _, address := range []*string{&m.http, &m.ssh, &m.kv, &m.peer} {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -274,4 +285,56 @@ func (m *machine) get(app, path string) (status int, body string, err error) {
 	var b bytes.Buffer
 	_, err = b.ReadFrom(resp.Body)
 	return resp.StatusCode, b.String(), err
+}
+
+// kept is where the tests keep what all builds share, in a directory that git ignores.
+func kept() string { return filepath.Join("..", ".cache", "test", "build-shared") }
+
+// fill makes what is kept, once: a server of its own builds an app and is thrown away.
+var fill = sync.OnceValue(func() error {
+	if _, err := os.Stat(kept()); err == nil {
+		return nil
+	}
+	dir, err := os.MkdirTemp("", "sampan-warm-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	m, err := coldMachine(dir)
+	if err != nil {
+		return err
+	}
+	if err := m.start(os.Environ()); err != nil {
+		return err
+	}
+	if err := m.login("ann"); err == nil {
+		_, err = m.pushHello(m.path("hello"))
+	}
+	if err := errors.Join(err, m.end()); err != nil {
+		return err
+	}
+	return link(filepath.Join(m.data, "build", "shared"), kept())
+})
+
+// warm gives a machine what is kept.
+func warm(m *machine) error {
+	if err := fill(); err != nil {
+		return fmt.Errorf("make what all builds share: %w", err)
+	}
+	return link(kept(), filepath.Join(m.data, "build", "shared"))
+}
+
+// link copies a tree by hard links where it can; the files are never written again.
+func link(from, to string) error {
+	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+		return err
+	}
+	part := to + ".part"
+	if exec.Command("cp", "-al", from, part).Run() != nil {
+		os.RemoveAll(part)
+		if out, err := exec.Command("cp", "-a", from, part).CombinedOutput(); err != nil {
+			return fmt.Errorf("copy %s: %w\n%s", from, err, out)
+		}
+	}
+	return os.Rename(part, to)
 }
