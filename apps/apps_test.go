@@ -29,7 +29,7 @@ import (
 )
 
 // patience is for what hangs: nothing here waits for time to pass.
-const patience = 90 * time.Second
+const patience = 60 * time.Second
 
 // A world is one installation with the real parts, on loopback.
 type world struct {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -63,6 +64,13 @@ func (w *world) spawn(t *testing.T) *child {
 	cmd.Env = append(os.Environ(), childEnv+"="+string(text))
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
+	t.Cleanup(func() {
+		if t.Failed() {
+			cmd.Process.Signal(syscall.SIGQUIT) // for its goroutines
+			cmd.Wait()
+			t.Logf("the server said:\n%s", stderr.String())
+		}
+	})
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -176,5 +184,6 @@ func (w *world) settled(t *testing.T) {
 			return
 		}
 	}
-	t.Fatal("a release stays pending")
+	_, body := w.try("GET", "deis.localhost", "/v2/apps/hello/releases/?limit=3", nil)
+	t.Fatalf("a release stays pending: %s", body)
 }

@@ -345,6 +345,9 @@ func (a *actor) load(ctx context.Context) error {
 	defer a.mu.Unlock()
 	a.app, a.hosts = app, hosts
 	maps.Copy(a.plans, plans)
+	if len(plans) > 0 {
+		a.notify() // an adopted instance waits for its plan
+	}
 	maps.DeleteFunc(a.plans, func(version int, _ *Plan) bool {
 		return version != a.want.Release && version != a.want.Next && !slices.Contains(missing, version)
 	})

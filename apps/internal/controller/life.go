@@ -86,7 +86,8 @@ func (a *actor) planOf(ctx context.Context, release int) (*Plan, error) {
 	var plan *Plan
 	err := a.await(ctx, func() (bool, error) {
 		plan = a.plans[release]
-		return plan != nil || (release != a.want.Release && release != a.want.Next), nil
+		unwanted := a.want.Revision != 0 && release != a.want.Release && release != a.want.Next
+		return plan != nil || unwanted || a.destroyed, nil
 	})
 	if plan == nil && err == nil {
 		plan = &Plan{Deadline: defaultDeadline, Grace: defaultGrace, Processes: map[string]Process{}}
