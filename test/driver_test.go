@@ -56,8 +56,7 @@ func port(address string) string {
 	return port
 }
 
-func (m *machine) url() string              { return "http://localhost:" + port(m.http) }
-func (m *machine) appURL(app string) string { return "http://" + app + ".localhost:" + port(m.http) }
+func (m *machine) url() string { return "http://localhost:" + port(m.http) }
 func (m *machine) sshURL(path string) string {
 	return "ssh://git@127.0.0.1:" + port(m.ssh) + "/" + path + ".git"
 }
@@ -307,7 +306,7 @@ var fill = sync.OnceValue(func() error {
 	if err := m.start(os.Environ()); err != nil {
 		return err
 	}
-	if err := m.login("ann"); err == nil {
+	if err = m.login("ann"); err == nil {
 		_, err = m.pushHello(m.path("hello"))
 	}
 	if err := errors.Join(err, m.end()); err != nil {

@@ -38,15 +38,6 @@ func (c *stmtCache) query(ctx context.Context, text string, args []any) (*sql.Ro
 	return p.stmt.QueryContext(ctx, args...)
 }
 
-func (c *stmtCache) exec(ctx context.Context, text string, args []any) (sql.Result, error) {
-	p, err := c.acquire(ctx, text)
-	if err != nil {
-		return nil, err
-	}
-	defer c.release(p)
-	return p.stmt.ExecContext(ctx, args...)
-}
-
 func (c *stmtCache) acquire(ctx context.Context, text string) (*prepared, error) {
 	if p := c.find(text); p != nil {
 		return p, nil

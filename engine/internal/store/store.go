@@ -32,6 +32,7 @@ import (
 	"github.com/containerd/containerd/v2/plugins/snapshots/overlay/overlayutils"
 	"github.com/sirupsen/logrus"
 	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 
 	"sampan.dev/sampan/internal/fault"
 )
@@ -150,7 +151,7 @@ func openBolt(path string) (*bolt.DB, error) {
 	options.NoStatistics = true
 	options.Timeout = 3 * time.Second
 	db, err := bolt.Open(path, 0o600, &options)
-	if errors.Is(err, bolt.ErrTimeout) {
+	if errors.Is(err, bolterrors.ErrTimeout) {
 		return nil, fault.Conflict("%s is in use by another process", filepath.Dir(path)).
 			Try("stop the other sampan, or give this one another data directory")
 	}
