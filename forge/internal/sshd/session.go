@@ -30,6 +30,10 @@ type Session struct {
 	Terminal *Terminal // nil: none
 }
 
+// An input cannot be closed by who reads it: the channel outlives a command's input, for the
+// exit status comes last.
+type input struct{ io.Reader }
+
 // A request is the payload of a channel request that carries one string.
 type text struct{ Value string }
 
@@ -72,7 +76,7 @@ func (s *Server) session(ctx context.Context, who identity.Who, ch ssh.Channel, 
 				break
 			}
 			started, ok = true, true
-			sess := &Session{Who: who, Command: cmd.Value, Protocol: set.protocol, Terminal: set.terminal, In: ch, Out: ch, Err: ch.Stderr()}
+			sess := &Session{Who: who, Command: cmd.Value, Protocol: set.protocol, Terminal: set.terminal, In: input{ch}, Out: ch, Err: ch.Stderr()}
 			reply(req, true)
 			running.Go(func() {
 				s.run(ctx, ch, sess)
