@@ -43,7 +43,7 @@ type DiffLine struct {
 type LogLine struct {
 	Time   time.Time `json:"time,omitzero"`
 	Source string    `json:"source,omitempty"` // "web.1"
-	Stream string    `json:"stream,omitempty"` // "stderr" and "system" look different
+	Stream string    `json:"stream,omitempty"` // "stderr", "fault" and "system" look different
 	Text   string    `json:"text"`
 }
 

@@ -113,7 +113,7 @@ func printed(line string) ui.LogLine {
 	case strings.HasPrefix(line, "----->"):
 		l.Stream = "system"
 	case strings.HasPrefix(line, " !"):
-		l.Stream = "stderr"
+		l.Stream = "fault"
 	}
 	return l
 }
