@@ -31,7 +31,6 @@ import (
 	"sampan.dev/sampan/build"
 	"sampan.dev/sampan/engine"
 	"sampan.dev/sampan/internal/db"
-	"sampan.dev/sampan/internal/event"
 	"sampan.dev/sampan/internal/fault"
 	"sampan.dev/sampan/internal/identity"
 	"sampan.dev/sampan/internal/secret"
@@ -40,7 +39,7 @@ import (
 	"sampan.dev/sampan/web"
 )
 
-// Config is what Apps stand on. Everything but Version, Events and Log is required.
+// Config is what Apps stand on. Everything but Version and Log is required.
 type Config struct {
 	Dir      string // for remotes, transcripts and trees
 	Domain   string
@@ -48,7 +47,6 @@ type Config struct {
 	Version  string // of the platform, x.y.z
 	DB       *db.DB
 	Identity *identity.Service
-	Events   *event.Bus
 	UI       *ui.UI
 	KV       *clientv3.Client
 	Mesh     *mesh.Mesh

@@ -255,7 +255,6 @@ func (p *parts) openApps(ctx context.Context) error {
 		SSHURL:   p.sshURL(),
 		DB:       p.db,
 		Identity: p.identity,
-		Events:   p.events,
 		UI:       p.ui,
 		KV:       p.kv.Client(),
 		Mesh:     p.mesh,

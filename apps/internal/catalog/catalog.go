@@ -124,6 +124,12 @@ func (c *Catalog) Apps(ctx context.Context, condition string, args ...any) ([]Ap
 	return list, rows.Err()
 }
 
+// Owned counts the apps of an owner.
+func Owned(ctx context.Context, q db.Querier, owner int64) (n int, err error) {
+	err = q.QueryRow(ctx, `SELECT COUNT(*) FROM apps_app WHERE owner_id = ?`, owner).Scan(&n)
+	return n, err
+}
+
 // Create makes an app with an empty configuration, its first release and its log's beginning.
 func (c *Catalog) Create(ctx context.Context, name string, owner int64, author string) (App, error) {
 	now := db.Now()

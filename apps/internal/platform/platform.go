@@ -78,6 +78,7 @@ func Open(ctx context.Context, cfg Config) (*Platform, error) {
 	if err != nil {
 		return nil, err
 	}
+	cfg.Identity.BeforeDelete("apps", catalog.Owned)
 	shelf, err := transcript.Open(filepath.Join(cfg.Dir, "output"))
 	if err != nil {
 		return nil, err

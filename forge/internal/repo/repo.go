@@ -75,8 +75,15 @@ func Open(ctx context.Context, cfg Config) (*Service, error) {
 	if err := cfg.DB.Migrate(ctx, "forge_repo", files); err != nil {
 		return nil, err
 	}
+	cfg.Identity.BeforeDelete("repositories", owned)
 	s := &Service{cfg: cfg}
 	return s, s.removeDoomed(ctx)
+}
+
+// owned counts the repositories of an owner, who cannot be deleted while there are any.
+func owned(ctx context.Context, q db.Querier, owner int64) (n int, err error) {
+	err = q.QueryRow(ctx, `SELECT COUNT(*) FROM forge_repo WHERE owner = ?`, owner).Scan(&n)
+	return n, err
 }
 
 // Git is the git repository of a number. Directories are spread over 256 others, since
