@@ -23,8 +23,8 @@ import (
 
 // A backup is a tar archive, compressed with zstd (RFC 8878): first manifest.json, then
 // records.db and intentions.db as db.Backup and kv.Snapshot write them, then the files of
-// the data directory that nothing can make again. Images and caches are not in it: apps are
-// built again from their commits.
+// the data directory that nothing can make again: repositories, the apps' own remotes, what
+// builds printed. Images and caches are not in it: apps are built again from their commits.
 const (
 	manifestName   = "manifest.json"
 	recordsName    = "records.db"
@@ -34,7 +34,7 @@ const (
 
 // kept are the files and directories of the data directory that a backup holds.
 func kept() []string {
-	return []string{"secret.key", "sampan.toml", "ssh", "mesh", "blob", "git"}
+	return []string{"secret.key", "sampan.toml", "ssh", "mesh", "blob", "git", "apps/remotes", "apps/output"}
 }
 
 // A Manifest says what a backup is.

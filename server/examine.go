@@ -28,12 +28,9 @@ func Examine(ctx context.Context) Diagnosis {
 }
 
 func checkGit(ctx context.Context) engine.Check {
-	c := engine.Check{Name: "git", Remedy: "install the package git"}
 	out, err := exec.CommandContext(ctx, "git", "version").Output()
 	if err != nil {
-		c.Detail = err.Error()
-		return c
+		return engine.Check{Name: "git", Detail: err.Error(), Remedy: "install the package git"}
 	}
-	c.OK, c.Detail = true, strings.TrimSpace(strings.TrimPrefix(string(out), "git version "))
-	return c
+	return engine.Check{Name: "git", OK: true, Detail: strings.TrimSpace(strings.TrimPrefix(string(out), "git version "))}
 }

@@ -63,7 +63,7 @@ func onApp(work func(cmd *cobra.Command, c *client.Client, app string, args []st
 			name = appOfFolder(cmd.Context())
 		}
 		if name == "" {
-			return fault.Invalid("which app?").Try("name it with --app NAME, or run this in a folder whose git remote \"sampan\" is the app's")
+			return fault.Invalid("no app is named").Try("name it with --app NAME, or run this in a folder whose git remote \"sampan\" is the app's")
 		}
 		c, _, err := dial(cmd.Context())
 		if err != nil {
@@ -210,24 +210,29 @@ func appsDestroyCommand() *cobra.Command {
 			if confirm != name {
 				return fault.Invalid("this destroys %s with its releases and configuration", name).Try("repeat with: --confirm %s", name)
 			}
-			return c.Apps(cmd.Context(), "DELETE", appPath(name, ""), nil, nil)
+			if err := c.Apps(cmd.Context(), "DELETE", appPath(name, ""), nil, nil); err != nil {
+				return err
+			}
+			return done(cmd, "Destroyed "+name+".")
 		}),
 	})
 	cmd.Flags().StringVar(&confirm, "confirm", "", "the app's name again")
 	return cmd
 }
 
+// A pod is what the controller API calls an instance.
+type pod struct {
+	Name    string `json:"name"`
+	Type    string `json:"type"`
+	Release string `json:"release"`
+	State   string `json:"state"`
+	Started string `json:"started"`
+}
+
 func psCommand() *cobra.Command {
 	return appFlag(&cobra.Command{
 		Use: "ps", Short: "List the running instances of an app", Args: exactly(),
 		RunE: onApp(func(cmd *cobra.Command, c *client.Client, name string, _ []string) error {
-			type pod struct {
-				Name    string `json:"name"`
-				Type    string `json:"type"`
-				Release string `json:"release"`
-				State   string `json:"state"`
-				Started string `json:"started"`
-			}
 			var list results[pod]
 			if err := c.Apps(cmd.Context(), "GET", appPath(name, "pods/"), nil, &list); err != nil {
 				return err
@@ -261,7 +266,10 @@ func scaleCommand() *cobra.Command {
 				}
 				want[process] = n
 			}
-			return c.Apps(cmd.Context(), "POST", appPath(name, "scale/"), want, nil)
+			if err := c.Apps(cmd.Context(), "POST", appPath(name, "scale/"), want, nil); err != nil {
+				return err
+			}
+			return show(cmd, want, func(w io.Writer) { fmt.Fprintf(w, "Scaled %s to %s.\n", name, formation(want)) })
 		}),
 	})
 }
@@ -274,7 +282,11 @@ func restartCommand() *cobra.Command {
 			if len(args) == 1 {
 				rest = "pods/" + url.PathEscape(args[0]) + "/restart/"
 			}
-			return c.Apps(cmd.Context(), "POST", appPath(name, rest), nil, nil)
+			var fresh []pod
+			if err := c.Apps(cmd.Context(), "POST", appPath(name, rest), nil, &fresh); err != nil {
+				return err
+			}
+			return show(cmd, fresh, func(w io.Writer) { fmt.Fprintf(w, "Restarted %d instances of %s.\n", len(fresh), name) })
 		}),
 	})
 }
@@ -301,12 +313,19 @@ func domainsCommand() *cobra.Command {
 	cmd.AddCommand(appFlag(&cobra.Command{
 		Use: "add DOMAIN", Short: "Serve the app on a domain", Args: exactly("DOMAIN"),
 		RunE: onApp(func(cmd *cobra.Command, c *client.Client, name string, args []string) error {
-			return c.Apps(cmd.Context(), "POST", appPath(name, "domains/"), map[string]string{"domain": args[0]}, nil)
+			var d domain
+			if err := c.Apps(cmd.Context(), "POST", appPath(name, "domains/"), map[string]string{"domain": args[0]}, &d); err != nil {
+				return err
+			}
+			return show(cmd, d, func(w io.Writer) { fmt.Fprintf(w, "%s is served on %s, once its name points here.\n", name, d.Domain) })
 		}),
 	}), appFlag(&cobra.Command{
 		Use: "remove DOMAIN", Short: "Stop serving the app on a domain", Args: exactly("DOMAIN"),
 		RunE: onApp(func(cmd *cobra.Command, c *client.Client, name string, args []string) error {
-			return c.Apps(cmd.Context(), "DELETE", appPath(name, "domains/"+url.PathEscape(args[0])), nil, nil)
+			if err := c.Apps(cmd.Context(), "DELETE", appPath(name, "domains/"+url.PathEscape(args[0])), nil, nil); err != nil {
+				return err
+			}
+			return done(cmd, name+" is not served on "+args[0]+" any more.")
 		}),
 	}))
 	return cmd

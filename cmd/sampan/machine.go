@@ -65,8 +65,9 @@ secrets: keep it as you would keep them. Images are not in it; they are built ag
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "Wrote %s (%.1f MB).\n", args[0], float64(size)/1e6)
-			return nil
+			return show(cmd, map[string]any{"file": args[0], "bytes": size}, func(w io.Writer) {
+				fmt.Fprintf(w, "Wrote %s (%.1f MB).\n", args[0], float64(size)/1e6)
+			})
 		},
 	}
 	settings.Flags(cmd.Flags())
@@ -119,9 +120,10 @@ func restoreCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "Restored %s from the backup of %s. Start it with: sampan serve --data %s\n",
-				config.Data, m.Made.Local().Format("2 January 2006 15:04"), config.Data)
-			return nil
+			return show(cmd, m, func(w io.Writer) {
+				fmt.Fprintf(w, "Restored %s from the backup of %s. Start it with: sampan serve --data %s\n",
+					config.Data, m.Made.Local().Format("2 January 2006 15:04"), config.Data)
+			})
 		},
 	}
 	settings.Flags(cmd.Flags())
@@ -144,8 +146,7 @@ them. The apps start again with the server. Use it before a machine goes down fo
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "Stopped %d instances.\n", n)
-			return nil
+			return show(cmd, map[string]int{"stopped": n}, func(w io.Writer) { fmt.Fprintf(w, "Stopped %d instances.\n", n) })
 		},
 	}
 	settings.Flags(cmd.Flags())

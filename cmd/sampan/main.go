@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"text/tabwriter"
 
@@ -50,7 +51,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) 
 		return int(exit)
 	}
 	fmt.Fprintf(errs, "sampan: %v\n", err)
-	if fault.Is(err, fault.KindInvalid) {
+	if fault.Is(err, fault.KindInvalid) || strings.HasPrefix(err.Error(), "unknown command") { // cobra's own
 		return 2
 	}
 	return 1
@@ -123,6 +124,11 @@ func show(cmd *cobra.Command, v any, text func(w io.Writer)) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	text(w)
 	return w.Flush()
+}
+
+// done tells that something was done that answers nothing.
+func done(cmd *cobra.Command, text string) error {
+	return show(cmd, map[string]string{"done": text}, func(w io.Writer) { fmt.Fprintln(w, text) })
 }
 
 // row prints the cells of one line of a table.

@@ -73,8 +73,9 @@ so that git push works at once.`,
 					return err
 				}
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "Signed in to %s as %s.\n", cred.Server, name)
-			return nil
+			return show(cmd, map[string]string{"name": name, "server": cred.Server}, func(w io.Writer) {
+				fmt.Fprintf(w, "Signed in to %s as %s.\n", cred.Server, name)
+			})
 		},
 	}
 	f := cmd.Flags()
@@ -126,8 +127,7 @@ func logoutCommand() *cobra.Command {
 			if err := client.Forget(); err != nil {
 				return err
 			}
-			fmt.Fprintln(cmd.OutOrStdout(), "Signed out.")
-			return nil
+			return done(cmd, "Signed out.")
 		},
 	}
 }
@@ -215,7 +215,10 @@ func keysCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return addKey(cmd.Context(), c, args[0])
+			if err := addKey(cmd.Context(), c, args[0]); err != nil {
+				return err
+			}
+			return done(cmd, "Added "+args[0]+".")
 		},
 	}, &cobra.Command{
 		Use: "remove NAME", Short: "Remove an SSH public key", Args: exactly("NAME"),
@@ -224,7 +227,10 @@ func keysCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.Apps(cmd.Context(), "DELETE", "/v2/keys/"+url.PathEscape(args[0]), nil, nil)
+			if err := c.Apps(cmd.Context(), "DELETE", "/v2/keys/"+url.PathEscape(args[0]), nil, nil); err != nil {
+				return err
+			}
+			return done(cmd, "Removed "+args[0]+".")
 		},
 	})
 	return cmd

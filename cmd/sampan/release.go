@@ -71,13 +71,15 @@ func logsCommand() *cobra.Command {
 	return cmd
 }
 
+type appConfig struct {
+	Values map[string]string `json:"values"`
+}
+
 func configCommand() *cobra.Command {
 	cmd := appFlag(&cobra.Command{
 		Use: "config", Short: "List, set and unset the configuration of an app", Args: exactly(),
 		RunE: onApp(func(cmd *cobra.Command, c *client.Client, name string, _ []string) error {
-			var config struct {
-				Values map[string]string `json:"values"`
-			}
+			var config appConfig
 			if err := c.Apps(cmd.Context(), "GET", appPath(name, "config/"), nil, &config); err != nil {
 				return err
 			}
@@ -89,11 +91,13 @@ func configCommand() *cobra.Command {
 		}),
 	})
 	set := func(cmd *cobra.Command, c *client.Client, name string, values map[string]any) error {
-		if err := c.Apps(cmd.Context(), "POST", appPath(name, "config/"), map[string]any{"values": values}, nil); err != nil {
+		var config appConfig
+		if err := c.Apps(cmd.Context(), "POST", appPath(name, "config/"), map[string]any{"values": values}, &config); err != nil {
 			return err
 		}
-		fmt.Fprintf(cmd.ErrOrStderr(), "Released %s with the new configuration.\n", name)
-		return nil
+		return show(cmd, config.Values, func(w io.Writer) {
+			fmt.Fprintf(w, "Released %s with the new configuration.\n", name)
+		})
 	}
 	cmd.AddCommand(appFlag(&cobra.Command{
 		Use: "set KEY=VALUE…", Short: "Set values; makes a release", Args: cobra.MinimumNArgs(1),

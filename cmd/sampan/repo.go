@@ -92,7 +92,10 @@ func repoDeleteCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.Forge(cmd.Context(), "DELETE", "/api/v1/repos/"+url.PathEscape(owner)+"/"+url.PathEscape(name), nil, nil)
+			if err := c.Forge(cmd.Context(), "DELETE", "/api/v1/repos/"+url.PathEscape(owner)+"/"+url.PathEscape(name), nil, nil); err != nil {
+				return err
+			}
+			return done(cmd, "Deleted "+args[0]+".")
 		},
 	}
 	cmd.Flags().StringVar(&confirm, "confirm", "", "the repository's name again")
