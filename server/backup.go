@@ -151,65 +151,37 @@ func copyRunning(ctx context.Context, cfg Config, out io.Writer) error {
 }
 
 // addTree adds a file or a directory of the data directory, if it is there. In a repository
-// the refs come before the objects, so that no copied ref lacks its object.
+// refs come before objects, so that every ref that is copied has its objects with it.
 func addTree(ctx context.Context, archive *tar.Writer, data, name string) error {
-	var refs, rest []string
-	err := filepath.WalkDir(filepath.Join(data, name), func(path string, entry fs.DirEntry, err error) error {
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			return nil // never was, or went away meanwhile
-		case err != nil:
-			return err
-		case !entry.Type().IsRegular() || strings.HasSuffix(path, ".lock"):
-			return ctx.Err()
-		}
-		if strings.Contains(path, "/objects/") {
-			rest = append(rest, path)
-		} else {
-			refs = append(refs, path)
-		}
-		return ctx.Err()
-	})
-	if err != nil {
-		return err
-	}
-	if err := addFiles(archive, data, refs); err != nil {
-		return err
-	}
-	// Objects that came with the refs just copied may be newer than the walk.
-	if len(rest) > 0 {
-		if rest, err = objectFiles(filepath.Join(data, name)); err != nil {
-			return err
-		}
-	}
-	return addFiles(archive, data, rest)
-}
-
-func objectFiles(dir string) ([]string, error) {
-	var all []string
-	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		if err == nil && entry.Type().IsRegular() && strings.Contains(path, "/objects/") {
-			all = append(all, path)
-		}
-		return err
-	})
-	return all, err
-}
-
-func addFiles(archive *tar.Writer, data string, files []string) error {
-	for _, file := range files {
-		name, err := filepath.Rel(data, file)
-		if err != nil {
-			return err
-		}
-		if err := addFile(archive, file, filesPrefix+name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	isObject := func(path string) bool { return strings.Contains(path, "/objects/") }
+	isOther := func(path string) bool { return !isObject(path) }
+	for _, pass := range []func(string) bool{isOther, isObject} {
+		if err := addFiles(ctx, archive, data, name, pass); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// addFiles adds the regular files below name that pass; what goes away meanwhile, such as
+// the temporary file of a push, does not matter.
+func addFiles(ctx context.Context, archive *tar.Writer, data, name string, pass func(path string) bool) error {
+	return filepath.WalkDir(filepath.Join(data, name), func(path string, entry fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil || !entry.Type().IsRegular() || strings.HasSuffix(path, ".lock") || !pass(path) {
+			return errors.Join(err, ctx.Err())
+		}
+		inData, err := filepath.Rel(data, path)
+		if err != nil {
+			return err
+		}
+		if err := addFile(archive, path, filesPrefix+inData); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
+	})
 }
 
 func addFile(archive *tar.Writer, file, name string) error {
