@@ -66,7 +66,7 @@ secrets: keep it as you would keep them. Images are not in it; they are built ag
 				return err
 			}
 			return show(cmd, map[string]any{"file": args[0], "bytes": size}, func(w io.Writer) {
-				fmt.Fprintf(w, "Wrote %s (%.1f MB).\n", args[0], float64(size)/1e6)
+				fmt.Fprintf(w, "Wrote %s (%d kB).\n", args[0], (size+999)/1000)
 			})
 		},
 	}
