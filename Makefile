@@ -12,7 +12,7 @@ SOURCES     = $(call files,'*.go' '*.c' '*.html' '*.css' '*.js' '*.json' '*.sql'
 # or at link time; sampan-init alone is linked with one.
 export CGO_ENABLED := 0
 
-.PHONY: help demo run build test test-go test-race lint fuzz bench setup setup-build clean screenshots
+.PHONY: help demo run build test test-go test-race lint fuzz bench bench-once setup setup-build clean screenshots
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ fuzz: ## every fuzz test for a few seconds (FUZZTIME=5s)
 
 bench: setup build ## the figures, with the peers in the same run
 	@scripts/bench
+
+bench-once: setup build ## every benchmark once, to see that it works
+	@scripts/bench once
 
 screenshots: setup build ## the pages at 360 and 1440 px, light and dark, into .cache/screenshots
 	@scripts/screenshots

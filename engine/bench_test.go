@@ -101,8 +101,9 @@ func runcBundle(b *testing.B) string {
 func BenchmarkMemory(b *testing.B) {
 	e := fresh(b)
 	const many = 10
+	start(b, e, engine.Spec{Image: "box", Command: []string{"sleep", "600"}}) // brings sampan-init
 	for b.Loop() {
-		before := resident(b)
+		before, processes := resident(b), family()
 		var ids []string
 		for range many {
 			c := start(b, e, engine.Spec{Image: "box", Command: []string{"sleep", "600"}, Ports: []engine.Port{{Container: 80}}})
@@ -110,6 +111,7 @@ func BenchmarkMemory(b *testing.B) {
 		}
 		b.ReportMetric(float64(resident(b)-before)/many/1024, "KiB/container")
 		b.ReportMetric(float64(before)/(1<<20), "MiB/idle")
+		b.ReportMetric(float64(family()-processes)/many-1, "helpers/container")
 		for _, id := range ids {
 			if err := e.Remove(b.Context(), id, true); err != nil {
 				b.Fatal(err)
@@ -135,6 +137,27 @@ func resident(b *testing.B) int64 {
 		}
 	}
 	return sum
+}
+
+// family counts the processes that come from this one and from its sampan-init.
+func family() int {
+	n := descendants("self")
+	for _, pid := range supervisors() {
+		n += 1 + descendants(pid)
+	}
+	return n
+}
+
+// descendants counts the processes that come from one, with those of the containers.
+func descendants(pid string) (n int) {
+	files, _ := filepath.Glob("/proc/" + pid + "/task/*/children")
+	for _, file := range files {
+		raw, _ := os.ReadFile(file) // a thread that has ended has none
+		for _, child := range strings.Fields(string(raw)) {
+			n += 1 + descendants(child)
+		}
+	}
+	return n
 }
 
 func supervisors() []string {

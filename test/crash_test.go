@@ -172,6 +172,13 @@ func begin(t testing.TB) *machine {
 	if err != nil {
 		t.Fatal(err)
 	}
+	beginOn(t, m, os.Environ())
+	return m
+}
+
+// beginOn does so on a machine, in an environment.
+func beginOn(t testing.TB, m *machine, env []string) {
+	t.Helper()
 	t.Cleanup(func() {
 		if t.Failed() {
 			if log, err := os.ReadFile(m.path("server.log")); err == nil {
@@ -182,13 +189,12 @@ func begin(t testing.TB) *machine {
 			t.Error(err)
 		}
 	})
-	if err := m.start(os.Environ()); err != nil {
+	if err := m.start(env); err != nil {
 		t.Fatal(err)
 	}
 	if err := m.login("ann"); err != nil {
 		t.Fatal(err)
 	}
-	return m
 }
 
 func tail(text string, lines int) string {

@@ -83,7 +83,7 @@ func (m *machine) start(env []string, more ...string) error {
 		return err
 	}
 	defer log.Close()
-	hello, err := os.Create(m.path("hello"))
+	hello, err := os.Create(m.path("greeting"))
 	if err != nil {
 		return err
 	}
@@ -102,7 +102,7 @@ func (m *machine) start(env []string, more ...string) error {
 func (m *machine) greeted() error {
 	deadline := time.After(2 * time.Minute)
 	for {
-		text, err := os.ReadFile(m.path("hello"))
+		text, err := os.ReadFile(m.path("greeting"))
 		if err != nil {
 			return err
 		}
