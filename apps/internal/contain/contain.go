@@ -233,6 +233,18 @@ func (r *Runner) Fetch(ctx context.Context, image string) (runner.Fetched, error
 	return f, nil
 }
 
+// Has implements [runner.Runner].
+func (r *Runner) Has(ctx context.Context, a runner.Artifact) (bool, error) {
+	if a.Image == "" {
+		return false, nil
+	}
+	_, err := r.engine.Image(ctx, a.Image)
+	if fault.Is(err, fault.KindNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // Discard implements [runner.Runner].
 func (r *Runner) Discard(ctx context.Context, a runner.Artifact) error {
 	if a.Image == "" {

@@ -177,6 +177,15 @@ func (a *actor) refresh() {
 	a.poke()
 }
 
+// renew forgets what was read of releases, and that they crashed.
+func (a *actor) renew() {
+	a.mu.Lock()
+	clear(a.plans)
+	clear(a.falls)
+	a.mu.Unlock()
+	a.poke()
+}
+
 // expect forgets how an earlier deploy of that release ended, and where its lines went.
 func (a *actor) expect(version int, say func(string)) {
 	a.mu.Lock()

@@ -353,6 +353,16 @@ func (c *Controller) Refresh(ctx context.Context, a catalog.App) error {
 	return nil
 }
 
+// Renew reads anew what the releases of an app run, and starts at once what could not be.
+func (c *Controller) Renew(ctx context.Context, a catalog.App) error {
+	act, err := c.running(ctx, a)
+	if err != nil {
+		return err
+	}
+	act.renew()
+	return nil
+}
+
 // Instances is what runs of an app now, and what crashed and will be started again.
 func (c *Controller) Instances(a catalog.App) []formation.Instance {
 	c.mu.Lock()

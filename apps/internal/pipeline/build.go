@@ -73,6 +73,11 @@ func (p *Pipeline) build(ctx context.Context, j *job) (catalog.Result, error) {
 	if err := p.cfg.Catalog.SetBuild(ctx, p.cfg.Catalog.DB(), j.build.ID, catalog.Building, "", catalog.Result{}); err != nil {
 		return catalog.Result{}, err
 	}
+	return p.compile(ctx, j)
+}
+
+// compile runs the builder on the files of the commit.
+func (p *Pipeline) compile(ctx context.Context, j *job) (catalog.Result, error) {
 	if j.tree == "" {
 		tree, err := p.tree(j.build)
 		if err != nil {

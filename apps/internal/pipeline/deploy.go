@@ -82,6 +82,9 @@ func (p *Pipeline) deploy(ctx context.Context, a catalog.App, r catalog.Release)
 	if err != nil {
 		return err
 	}
+	if _, err := p.provide(ctx, a, b); err != nil {
+		return err
+	}
 	f, err := p.cfg.Controller.Formation(ctx, a)
 	if err != nil {
 		return err
@@ -130,7 +133,7 @@ func (p *Pipeline) resume(ctx context.Context) error {
 	}
 	for _, a := range apps {
 		err := p.start(func(ctx context.Context) {
-			if err := p.settle(ctx, a); err != nil && ctx.Err() == nil {
+			if err := errors.Join(p.settle(ctx, a), p.bringBack(ctx, a)); err != nil && ctx.Err() == nil {
 				p.cfg.Log.Error("could not resume an app's deploy", "app", a.Name, "err", err)
 			}
 		})

@@ -25,6 +25,7 @@ import (
 	"sampan.dev/sampan/apps/internal/catalog"
 	"sampan.dev/sampan/apps/internal/controller"
 	"sampan.dev/sampan/apps/internal/formation"
+	"sampan.dev/sampan/apps/internal/runner"
 	"sampan.dev/sampan/apps/internal/transcript"
 	"sampan.dev/sampan/build"
 	"sampan.dev/sampan/internal/fault"
@@ -34,6 +35,7 @@ import (
 type Config struct {
 	Catalog    *catalog.Catalog
 	Controller *controller.Controller
+	Runner     runner.Runner
 	Builder    *build.Builder
 	Shelf      *transcript.Shelf
 	Dir        string // for trees while they are built

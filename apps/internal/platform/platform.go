@@ -88,7 +88,7 @@ func Open(ctx context.Context, cfg Config) (*Platform, error) {
 		Catalog: c, Store: formation.New(cfg.KV), Runner: cfg.Runner, Mesh: cfg.Mesh, Domain: cfg.Domain, Log: cfg.Log,
 	})
 	p.pipeline, err = pipeline.New(pipeline.Config{
-		Catalog: c, Controller: p.controller, Builder: cfg.Builder, Shelf: shelf, Dir: filepath.Join(cfg.Dir, "trees"),
+		Catalog: c, Controller: p.controller, Runner: cfg.Runner, Builder: cfg.Builder, Shelf: shelf, Dir: filepath.Join(cfg.Dir, "trees"),
 		Isolated: cfg.Runner.Traits().Isolated, Log: cfg.Log, Checkout: p.checkout, URL: cfg.Mesh.URL, Host: p.Host,
 	})
 	if err != nil {

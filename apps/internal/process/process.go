@@ -69,6 +69,9 @@ func Open(ctx context.Context, dir string, log *slog.Logger) (*Runner, error) {
 	if err := os.MkdirAll(dir, 0o711); err != nil {
 		return nil, fmt.Errorf("make the directory of instances: %w", err)
 	}
+	if err := reachable(dir); err != nil {
+		return nil, err
+	}
 	r := &Runner{dir: dir, log: log, live: map[string]*instance{}}
 	r.ctx, r.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	entries, err := os.ReadDir(dir)
@@ -82,6 +85,25 @@ func Open(ctx context.Context, dir string, log *slog.Logger) (*Runner, error) {
 		}
 	}
 	return r, nil
+}
+
+// reachable makes sure that the user whom apps run as may enter the directories above dir.
+func reachable(dir string) error {
+	at, err := filepath.Abs(dir)
+	if err != nil || os.Geteuid() != 0 {
+		return err
+	}
+	for ; at != filepath.Dir(at); at = filepath.Dir(at) {
+		info, err := os.Stat(at)
+		if err != nil {
+			return err
+		}
+		if info.Mode()&0o001 == 0 {
+			return fault.Invalid("apps run as the user nobody, who may not enter %s", at).
+				Try("allow it (chmod o+x %s), or set another directory with --data", at)
+		}
+	}
+	return nil
 }
 
 // Close stops following. The instances live on.
@@ -221,6 +243,18 @@ func (r *Runner) Remove(ctx context.Context, id string) error {
 func (r *Runner) Fetch(context.Context, string) (runner.Fetched, error) {
 	return runner.Fetched{}, fault.Conflict("images need containers, and this server runs host processes").
 		Try("push source code, or let `sampan doctor` say what containers need here")
+}
+
+// Has implements [runner.Runner].
+func (r *Runner) Has(_ context.Context, a runner.Artifact) (bool, error) {
+	if a.Dir == "" {
+		return false, nil
+	}
+	_, err := os.Stat(a.Dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // Discard implements [runner.Runner].

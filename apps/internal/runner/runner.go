@@ -33,6 +33,8 @@ type Runner interface {
 	Run(ctx context.Context, spec Spec, streams Streams) (Exit, error)
 	// Fetch makes an image from elsewhere ready to start. Runners without images refuse.
 	Fetch(ctx context.Context, image string) (Fetched, error)
+	// Has reports whether what a build made can be started here.
+	Has(ctx context.Context, artifact Artifact) (bool, error)
 	// Discard frees what a build left: an image, or a directory on the host.
 	Discard(ctx context.Context, artifact Artifact) error
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -50,6 +51,7 @@ func Serve() {
 // Run holds a Runner to its promises.
 func Run(t *testing.T, c Case) {
 	t.Run("an instance serves, logs, is seen and stops", func(t *testing.T) { c.life(t) })
+	t.Run("what a build made is there, and what is gone is not", func(t *testing.T) { c.has(t) })
 	t.Run("an instance that ends by itself tells its status", func(t *testing.T) { c.exit(t) })
 	t.Run("an instance outlives the server and is found with its log", func(t *testing.T) { c.adopt(t) })
 	t.Run("an instance that ignores the request to end is killed", func(t *testing.T) { c.stubborn(t) })
@@ -81,6 +83,18 @@ func (c Case) start(t *testing.T, ctx context.Context, r runner.Runner, command 
 	}
 	t.Cleanup(func() { r.Remove(context.WithoutCancel(ctx), in.ID) })
 	return in
+}
+
+func (c Case) has(t *testing.T) {
+	r, end := c.Open(t)
+	defer end()
+	for want, a := range map[bool]runner.Artifact{
+		true: c.Artifact, false: {Image: "sampan/gone:latest", Dir: filepath.Join(t.TempDir(), "gone")},
+	} {
+		if here, err := r.Has(t.Context(), a); err != nil || here != want {
+			t.Errorf("Has(%+v) = %v, %v", a, here, err)
+		}
+	}
 }
 
 // get asks until the instance answers.
