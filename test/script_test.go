@@ -98,6 +98,13 @@ func setup(env *testscript.Env) error {
 	env.Setenv("SSHURL", strings.TrimSuffix(m.sshURL(""), "/.git"))
 	env.Setenv("SSHPORT", port(m.ssh))
 	env.Setenv("ETCD", m.kv)
+	env.Setenv("SAMPAN", program)
+	spare, err := coldMachine(env.WorkDir) // for its ports, which nobody uses
+	if err != nil {
+		return err
+	}
+	env.Setenv("SPAREKV", spare.kv)
+	env.Setenv("SPAREPEER", spare.peer)
 	env.Defer(func() {
 		if err := m.end(); err != nil {
 			env.T().Log(err)
