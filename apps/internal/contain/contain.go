@@ -216,7 +216,7 @@ func relay(ctx context.Context, from <-chan runner.Size, to chan<- engine.Size) 
 
 // Fetch implements [runner.Runner].
 func (r *Runner) Fetch(ctx context.Context, image string) (runner.Fetched, error) {
-	found, err := r.engine.Image(ctx, image)
+	found, err := r.named(ctx, image)
 	if fault.Is(err, fault.KindNotFound) {
 		found, err = r.engine.Pull(ctx, image, func(engine.Progress) {})
 	}

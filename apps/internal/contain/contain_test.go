@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -172,5 +173,29 @@ func TestAnInstanceThatEatsItsMemoryIsKilledAndSaysSo(t *testing.T) {
 	exit, err := r.Wait(ctx, in.ID)
 	if err != nil || !exit.OOM {
 		t.Errorf("it ended with %+v, %v; want out of memory", exit, err)
+	}
+}
+
+// The images of all apps lie in one store: the beginning of an ID, which can be guessed, and
+// a digest under another name are no way to what somebody else's app was built to.
+func TestAnImageIsFoundByItsNameOnly(t *testing.T) {
+	busybox, self := machine(t)
+	e, r, closed := open(t, t.TempDir())
+	defer closed()
+	image(t, e, busybox, self)
+	made, err := e.Image(t.Context(), "box")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, ref := range []string{"box", "box:latest", "docker.io/library/box", "box@" + made.Digest} {
+		if _, err := r.Fetch(t.Context(), ref); err != nil {
+			t.Errorf("%s is not found: %v", ref, err)
+		}
+	}
+	digits := strings.TrimPrefix(made.ID, "sha256:")
+	for _, ref := range []string{digits[:4], digits[:12], made.ID, "127.0.0.1:1/box@" + made.Digest, "Box", ""} {
+		if found, err := r.Fetch(t.Context(), ref); err == nil {
+			t.Errorf("%q finds %v", ref, found)
+		}
 	}
 }

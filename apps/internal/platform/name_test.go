@@ -44,3 +44,15 @@ func FuzzCheckDomain(f *testing.F) {
 		}
 	})
 }
+
+func TestImagesOfOtherAppsAreNotTaken(t *testing.T) {
+	for image, ok := range map[string]bool{
+		"busybox": true, "registry.example.com/sampan/hello": true, "docker.io/sampan/shop:1": true, "sampan/shop": true,
+		"sampan/hello": false, "docker.io/sampan/hello:1": false, "index.docker.io/sampan/hello": false,
+		"sampan/hello@sha256:" + strings.Repeat("a", 64): false, "Hello": false, "../x": false, "": false,
+	} {
+		if err := platform.CheckImage("shop", image); (err == nil) != ok {
+			t.Errorf("%q: %v", image, err)
+		}
+	}
+}

@@ -50,6 +50,9 @@ func (p *Platform) PushImage(ctx context.Context, who identity.Who, name, image 
 	if image == "" {
 		return a, catalog.Build{}, fault.Invalid("This field may not be blank.").On("image")
 	}
+	if err := CheckImage(a.Name, image); err != nil {
+		return a, catalog.Build{}, err
+	}
 	fetched, err := p.cfg.Runner.Fetch(ctx, image)
 	if err != nil {
 		if fault.Is(err, fault.KindNotFound) {
