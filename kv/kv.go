@@ -50,6 +50,9 @@ func Open(ctx context.Context, cfg Config) (*KV, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := forget(cfg.Dir); err != nil { // costs memory, nothing else
+		cfg.Log.Info("etcd keeps its file in memory", "err", err)
+	}
 	return &KV{etcd: etcd, client: v3client.New(etcd.Server), end: end}, nil
 }
 

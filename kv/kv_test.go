@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -229,5 +230,28 @@ func write(t *testing.T, name, text string) {
 	}
 	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestAnIdleStoreTakesNoMemoryForItsEmptyPages(t *testing.T) {
+	dir := t.TempDir()
+	if err := open(t, config(t, dir)).Close(); err != nil {
+		t.Fatal(err)
+	}
+	k := open(t, config(t, dir)) // the file has its length by now
+	if _, err := k.Client().Put(t.Context(), "key", "value"); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile("/proc/self/smaps")
+	if err != nil {
+		t.Skip(err)
+	}
+	_, mapping, ok := strings.Cut(string(text), filepath.Join(dir, "member", "snap", "db")+"\n")
+	if !ok {
+		t.Fatal("etcd's file is not mapped")
+	}
+	_, rss, _ := strings.Cut(mapping, "Rss:")
+	if kb, err := strconv.Atoi(strings.Fields(rss)[0]); err != nil || kb > 1<<10 {
+		t.Errorf("%d kB of etcd's file are in memory, %v", kb, err)
 	}
 }
