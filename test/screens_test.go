@@ -21,6 +21,7 @@ import (
 type screen struct {
 	name, path string
 	follow     string // a selector
+	until      string // JavaScript: what must be true of the page first
 	status     int64  // 0 is 200
 }
 
@@ -49,7 +50,8 @@ func screens() []screen {
 		{name: "account-keys", path: "/-/settings/keys"},
 		{name: "account-tokens", path: "/-/settings/tokens"},
 		{name: "missing", path: "/nobody/nothing", status: 404},
-		{name: "app", path: "/-/apps/hello"}, // last: its plots need time
+		// Last, for its plots need time: two minutes of samples.
+		{name: "app", path: "/-/apps/hello", until: `document.querySelector(".plot-line").getAttribute("d").split("L").length > 24`},
 	}
 }
 
@@ -75,8 +77,8 @@ func TestScreens(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.do(chromedp.Navigate(strings.TrimSpace(link)), chromedp.Click(`form[action="/-/enter"] button`),
-		chromedp.WaitReady(`form[action="/-/sign-out"]`))
+	c.visit(strings.TrimSpace(link))
+	c.do(chromedp.Click(`form[action="/-/enter"] button`), chromedp.WaitReady(`form[action="/-/sign-out"]`))
 	c.all(screens())
 	stop()
 	load.Wait()
@@ -142,9 +144,12 @@ func (c camera) all(pages []screen) {
 	for _, look := range []struct{ name, lang, theme string }{
 		{"zh", "zh", "light"}, {"dark", "en", "dark"}, {"light", "en", "light"},
 	} {
-		c.do(chromedp.Navigate(c.url+"/-/sign-in"),
-			chromedp.Click(`button[value="`+look.theme+`"]`), chromedp.WaitReady(`html[data-theme="`+look.theme+`"]`),
-			chromedp.Click(`button[value="`+look.lang+`"]`), chromedp.WaitReady(`button[value="`+look.lang+`"][aria-pressed]`))
+		c.visit(c.url + "/-/sign-in")
+		for _, value := range []string{look.theme, look.lang} {
+			if _, err := chromedp.RunResponse(c.ctx, chromedp.Click(`footer button[value="`+value+`"]`)); err != nil {
+				c.t.Fatal(err)
+			}
+		}
 		for _, s := range pages {
 			c.open(s)
 			for _, width := range []int64{360, 1440} {
@@ -154,23 +159,43 @@ func (c camera) all(pages []screen) {
 	}
 }
 
+// visit goes to an address. Chromium gives a page up when the machine's network changes, as
+// it does whenever a container starts or ends; then it goes there again.
+func (c camera) visit(address string) (status int64) {
+	c.t.Helper()
+	var lost error
+	for begin := time.Now(); time.Since(begin) < time.Minute; {
+		answer, err := chromedp.Run(c.ctx, chromedp.NavigateResponse(address))
+		switch {
+		case err == nil && answer != nil:
+			return answer.Status
+		case err != nil && !strings.Contains(err.Error(), "ERR_NETWORK_CHANGED"):
+			c.t.Fatalf("%s: %v", address, err)
+		}
+		lost = err
+	}
+	c.t.Fatalf("%s has no answer: %v", address, lost)
+	return 0
+}
+
 func (c camera) open(s screen) {
 	c.t.Helper()
 	address := c.url + s.path
 	if s.follow != "" {
-		c.do(chromedp.Navigate(address))
+		c.visit(address)
 		href, err := chromedp.Run(c.ctx, chromedp.Evaluate[string](`document.querySelector('`+s.follow+`').href`))
 		if err != nil {
 			c.t.Fatalf("%s has no %s: %v", s.path, s.follow, err)
 		}
 		address = href
 	}
-	answer, err := chromedp.Run(c.ctx, chromedp.NavigateResponse(address))
-	if err != nil {
-		c.t.Fatal(err)
+	if status := c.visit(address); status != max(s.status, 200) {
+		c.t.Errorf("%s answers %d", address, status)
 	}
-	if answer.Status != max(s.status, 200) {
-		c.t.Errorf("%s answers %d", address, answer.Status)
+	if s.until != "" {
+		if _, err := chromedp.Run(c.ctx, chromedp.Poll[bool](s.until, chromedp.WithPollingTimeout(4*time.Minute))); err != nil {
+			c.t.Errorf("%s does not show what was waited for: %v", address, err)
+		}
 	}
 }
 
