@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"sampan.dev/sampan/internal/db/dbtest"
 )
 
 // program is the sampan that the tests drive.
@@ -58,7 +60,29 @@ func TestScripts(t *testing.T) {
 		}
 		files = append(files, found...)
 	}
-	testscript.Run(t, testscript.Params{
+	testscript.Run(t, params(files, setup))
+}
+
+// The scripts about records hold on PostgreSQL as well.
+func TestScriptsOnPostgres(t *testing.T) {
+	files := []string{"testdata/push.txtar", "testdata/backup.txtar"}
+	databases := make(chan string, 3*len(files)) // of each script, as many as it restores to
+	for range cap(databases) {
+		databases <- dbtest.Postgres(t)
+	}
+	testscript.Run(t, params(files, func(env *testscript.Env) error {
+		err := setup(env)
+		for _, name := range []string{"DATABASE", "DATABASE2", "DATABASE3"} {
+			env.Setenv(name, <-databases)
+		}
+		m := env.Values[machineKey{}].(*machine)
+		m.flags = append(m.flags, "--database", env.Getenv("DATABASE"))
+		return err
+	}))
+}
+
+func params(files []string, setup func(*testscript.Env) error) testscript.Params {
+	return testscript.Params{
 		Files:               files,
 		RequireExplicitExec: true,
 		Setup:               setup,
@@ -73,7 +97,7 @@ func TestScripts(t *testing.T) {
 			"eventually": eventually,
 			"example":    example,
 		},
-	})
+	}
 }
 
 type machineKey struct{}

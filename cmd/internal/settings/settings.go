@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 
 	"github.com/BurntSushi/toml"
 	"github.com/spf13/pflag"
@@ -108,7 +109,7 @@ func envName(name string) string {
 func readFile(file string) (map[string]string, error) {
 	var tree map[string]any
 	_, err := toml.DecodeFile(file, &tree)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) { // the server says what a directory needs
 		return nil, nil
 	}
 	if err != nil {
