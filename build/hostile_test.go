@@ -88,6 +88,32 @@ func TestHostileScripts(t *testing.T) {
 	}
 }
 
+// TestHostileScriptsOnHost: there is no isolation there, but the keys of a server of root's
+// are not for whoever may push.
+func TestHostileScriptsOnHost(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("builds run as whoever the server runs as")
+	}
+	p := onHost(t)
+	secret := filepath.Join(t.TempDir(), "secret.key")
+	must(t, os.WriteFile(secret, []byte("the server's"), 0o600))
+	for what, line := range map[string]string{
+		"a secret of the server cannot be read": "cat " + secret + " && exit 0 || exit 7",
+		"it is not root":                        "test $(id -u) != 0 -a $(id -g) != 0 && exit 7",
+		"it has no groups of root's":            "test $(id -G) = $(id -g) && exit 7",
+		"its own files can be written":          "echo 1 >made && mkdir -p a/b && exit 7",
+	} {
+		t.Run(what, func(t *testing.T) {
+			_, err := p.builder.Build(t.Context(), build.Request{
+				Cache: p.scope(t), Tree: script(t, "bash -c '"+line+"'"), Commit: "c", Time: commit, Name: "sampan.local/test/hostile",
+			})
+			if f, ok := fault.Of(err); !ok || !strings.Contains(f.Message, "exit code 7") {
+				t.Errorf("got %v, want exit code 7", err)
+			}
+		})
+	}
+}
+
 // TestHostileTrees holds for every builder, so the host's suffices.
 func TestHostileTrees(t *testing.T) {
 	p := onHost(t)

@@ -21,9 +21,6 @@ const label = "dev.sampan.build"
 // Labels are those of a container that belongs to a build.
 func Labels() map[string]string { return map[string]string{label: ""} }
 
-// user is nobody's number on the host and in the images.
-const user = 10001
-
 // Container runs commands in containers of an engine.
 type Container struct {
 	engine *engine.Engine

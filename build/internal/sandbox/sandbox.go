@@ -2,7 +2,8 @@
 //
 // A command in a container sees an image, the directories that are mounted for it and the
 // network, through a bridge of its own; it runs as a user without rights, within limits. A
-// command on the host sees the host: only time, memory and the size of files are limited.
+// command on the host sees the host: only time, memory and the size of files are limited. It
+// is never root's: a server of root's runs it as that same user, who reads no secrets.
 package sandbox
 
 import (
@@ -12,6 +13,9 @@ import (
 	"io"
 	"time"
 )
+
+// user is nobody's number on the host and in the images.
+const user = 10001
 
 // A Box runs commands.
 type Box interface {
