@@ -209,7 +209,11 @@ func (a *API) deploy(w http.ResponseWriter, r *http.Request, who identity.Who) e
 		n, err := w.Write(p)
 		return n, errors.Join(err, http.NewResponseController(w).Flush())
 	})
-	_, err := a.platform.Redeploy(r.Context(), who, r.PathValue("app"), out)
+	build, err := a.platform.Redeploy(r.Context(), who, r.PathValue("app"))
+	if err != nil {
+		return err
+	}
+	_, err = build.Follow(r.Context(), out)
 	if begun {
 		return nil // the output says how it ended
 	}

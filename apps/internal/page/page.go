@@ -8,7 +8,6 @@ import (
 	"context"
 	"embed"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -52,6 +51,7 @@ func (p *Pages) Routes(app *web.App) {
 	app.Handle("GET /-/apps/new", p.create)
 	app.Handle("POST /-/apps", p.make)
 	app.Handle("GET /-/apps/{app}", p.show)
+	app.Handle("GET /-/apps/{app}/health", p.health)
 	app.Handle("GET /-/apps/{app}/instances", p.instances)
 	app.Handle("GET /-/apps/{app}/plots", p.plots)
 	app.Handle("GET /-/apps/{app}/events", p.events)
@@ -78,6 +78,7 @@ type app struct {
 	URL      string
 	GitURL   string
 	Health   string
+	Serving  int // the version of the release that serves; 0: none yet
 	Isolated bool
 	CanWrite bool
 	Tab      string
@@ -104,14 +105,36 @@ func (p *Pages) find(r *http.Request, tab string) (app, []formation.Instance, fo
 	if err != nil && !fault.Is(err, fault.KindForbidden) {
 		return app{}, nil, f, err
 	}
+	state, err := p.state(r.Context(), who, c, f, instances)
+	if err != nil {
+		return app{}, nil, f, err
+	}
 	return app{
-		App: c, URL: p.platform.URL(c), GitURL: p.platform.GitURL(c), Health: health(f, instances),
+		App: c, URL: p.platform.URL(c), GitURL: p.platform.GitURL(c), Health: state, Serving: f.Release,
 		Isolated: p.platform.Traits().Isolated, CanWrite: err == nil, Tab: tab,
 	}, instances, f, nil
 }
 
-// health is an app's state in one word.
-func health(f formation.Formation, instances []formation.Instance) string {
+// state is an app's state in one word. As long as nothing serves it is what became of the
+// newest attempt.
+func (p *Pages) state(ctx context.Context, who identity.Who, c catalog.App, f formation.Formation, instances []formation.Instance) (string, error) {
+	if f.Release != 0 || f.Next != 0 {
+		return serving(f, instances), nil
+	}
+	_, builds, err := p.platform.Builds(ctx, who, c.Name, 1)
+	switch {
+	case err != nil:
+		return "", err
+	case len(builds) == 0:
+		return "waiting", nil
+	case unfinished(builds[0]):
+		return "building", nil
+	}
+	return "failed", nil
+}
+
+// serving is the state of an app of which something serves or is about to.
+func serving(f formation.Formation, instances []formation.Instance) string {
 	up, wanted := 0, 0
 	for _, n := range f.Counts {
 		wanted += n
@@ -128,8 +151,6 @@ func health(f formation.Formation, instances []formation.Instance) string {
 	switch {
 	case f.Next != 0:
 		return "starting"
-	case f.Release == 0:
-		return "waiting"
 	case wanted == 0:
 		return "stopped"
 	case up < wanted:
@@ -145,9 +166,8 @@ func (p *Pages) list(w http.ResponseWriter, r *http.Request) error {
 	}
 	type row struct {
 		app
-		Release int
-		Load    []float64
-		Now     float64
+		Load []float64
+		Now  float64
 	}
 	var rows []row
 	for _, c := range found {
@@ -159,7 +179,11 @@ func (p *Pages) list(w http.ResponseWriter, r *http.Request) error {
 		if err != nil {
 			return err
 		}
-		one := row{app: app{App: c, URL: p.platform.URL(c), Health: health(f, instances)}, Release: f.Release}
+		state, err := p.state(r.Context(), identity.Of(r), c, f, instances)
+		if err != nil {
+			return err
+		}
+		one := row{app: app{App: c, URL: p.platform.URL(c), Health: state, Serving: f.Release}}
 		samples, err := p.platform.Metrics(r.Context(), identity.Of(r), c.Name)
 		if err != nil {
 			return err
@@ -235,7 +259,7 @@ func (p *Pages) show(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	data := map[string]any{
-		"App": a, "Instances": rows(f, instances), "Formation": f, "Plots": plots, "Releases": releases, "Serving": f.Release,
+		"App": a, "Instances": rows(f, instances), "Formation": f, "Plots": plots, "Releases": translate(web.LocaleOf(r), releases),
 	}
 	if len(builds) > 0 {
 		data["Build"] = builds[0]
@@ -260,6 +284,15 @@ func rows(f formation.Formation, instances []formation.Instance) []instanceRow {
 		list = append(list, instanceRow{in, words[in.State], in.Release == f.Next})
 	}
 	return list
+}
+
+// health is the state in an app's head, which follows what happens.
+func (p *Pages) health(w http.ResponseWriter, r *http.Request) error {
+	a, _, _, err := p.find(r, "overview")
+	if err != nil {
+		return err
+	}
+	return p.ui.Fragment(w, r, "app", "app-health", a)
 }
 
 func (p *Pages) instances(w http.ResponseWriter, r *http.Request) error {
@@ -339,7 +372,7 @@ func (p *Pages) rollback(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (p *Pages) releases(w http.ResponseWriter, r *http.Request) error {
-	a, _, f, err := p.find(r, "releases")
+	a, _, _, err := p.find(r, "releases")
 	if err != nil {
 		return err
 	}
@@ -351,7 +384,7 @@ func (p *Pages) releases(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return p.ui.Render(w, r, "app-releases", map[string]any{"App": a, "Releases": releases, "Builds": builds, "Serving": f.Release})
+	return p.ui.Render(w, r, "app-releases", map[string]any{"App": a, "Releases": translate(web.LocaleOf(r), releases), "Builds": builds})
 }
 
 func (p *Pages) scale(w http.ResponseWriter, r *http.Request) error {
@@ -379,13 +412,11 @@ func (p *Pages) restart(w http.ResponseWriter, r *http.Request) error {
 	return p.back(w, r, "", "app.done.restart", err)
 }
 
-// deploy returns at once; the output is on the build's page.
+// deploy leads to the build, where its output appears.
 func (p *Pages) deploy(w http.ResponseWriter, r *http.Request) error {
-	ctx, cancel := context.WithTimeout(r.Context(), time.Second)
-	defer cancel()
-	_, err := p.platform.Redeploy(ctx, identity.Of(r), r.PathValue("app"), io.Discard)
-	if ctx.Err() != nil && r.Context().Err() == nil {
-		err = nil // it goes on
+	t, err := p.platform.Redeploy(r.Context(), identity.Of(r), r.PathValue("app"))
+	if err != nil {
+		return p.back(w, r, "", "", err)
 	}
-	return p.back(w, r, "", "app.done.deploy", err)
+	return web.Redirect(w, r, "/-/apps/"+r.PathValue("app")+"/builds/"+t.Build.UUID)
 }

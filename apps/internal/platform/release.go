@@ -152,12 +152,14 @@ func (p *Platform) target(ctx context.Context, a catalog.App, version int) (cata
 	return r, nil
 }
 
-// Redeploy builds and releases the newest commit of the app's branch, and copies the output
-// to w.
-func (p *Platform) Redeploy(ctx context.Context, who identity.Who, name string, w io.Writer) (catalog.Release, error) {
+// Redeploy begins to build and release the newest commit of the app's branch.
+func (p *Platform) Redeploy(ctx context.Context, who identity.Who, name string) (*pipeline.Ticket, error) {
 	a, err := p.App(ctx, who, identity.Write, name)
 	if err != nil {
-		return catalog.Release{}, err
+		return nil, err
+	}
+	if err := p.maySource(ctx, identity.View, a); err != nil {
+		return nil, err
 	}
 	branch, commit := a.Branch, ""
 	if a.Repo != 0 {
@@ -166,11 +168,7 @@ func (p *Platform) Redeploy(ctx context.Context, who identity.Who, name string, 
 		commit, err = p.remote(a).Resolve(ctx, branch)
 	}
 	if err != nil {
-		return catalog.Release{}, err
+		return nil, err
 	}
-	t, err := p.pipeline.Submit(ctx, a, pipeline.Request{Author: who.Name, Cause: "deploy:" + catalog.NewUUID(), SHA: commit, Branch: branch})
-	if err != nil {
-		return catalog.Release{}, err
-	}
-	return t.Follow(ctx, w)
+	return p.pipeline.Submit(ctx, a, pipeline.Request{Author: who.Name, Cause: "deploy:" + catalog.NewUUID(), SHA: commit, Branch: branch})
 }
