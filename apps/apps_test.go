@@ -60,6 +60,13 @@ func (s source) Repo(_ context.Context, _ identity.Who, path string) (int64, str
 	return 1, path, nil
 }
 
+func (s source) May(_ context.Context, who identity.Who, act identity.Action, repo int64) error {
+	if repo != 1 || who.Name != "ann" && act != identity.View || who.Name == "eve" {
+		return fault.NotFound("there is no repository %d", repo)
+	}
+	return nil
+}
+
 func (s source) git(ctx context.Context, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, "git", args...)
 	cmd.Dir = s.dir

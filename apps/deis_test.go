@@ -44,6 +44,10 @@ func TestTheControllerAPIAnswersAsItsClientsExpect(t *testing.T) {
 		{"a domain is added", "POST", "/v2/apps/shop/domains/", token, map[string]string{"domain": "Shop.Example.org"}, 201, `"domain":"shop.example.org"`},
 		{"a domain has one app", "POST", "/v2/apps/shop/domains/", token, map[string]string{"domain": "shop.example.org"}, 400, `{"domain":["Domain is already in use by another application"]}`},
 		{"Sampan's own hosts are no domains", "POST", "/v2/apps/shop/domains/", token, map[string]string{"domain": "deis.localhost"}, 400, `already in use`},
+		{"a name below ours is a domain too", "POST", "/v2/apps/shop/domains/", token, map[string]string{"domain": "blog.localhost"}, 201, `"domain":"blog.localhost"`},
+		{"as a single word as well", "POST", "/v2/apps/shop/domains/", token, map[string]string{"domain": "news"}, 201, `"domain":"news"`},
+		{"then no app can have that host", "POST", "/v2/apps/", token, map[string]string{"id": "blog"}, 400, `{"id":["blog.localhost is a domain of another application."]}`},
+		{"in neither spelling", "POST", "/v2/apps/", token, map[string]string{"id": "news"}, 400, `{"id":[`},
 		{"a bad domain is refused", "POST", "/v2/apps/shop/domains/", token, map[string]string{"domain": "*"}, 400, `{"domain":["Hostname does not look valid."]}`},
 		{"a domain is removed", "DELETE", "/v2/apps/shop/domains/shop.example.org", token, nil, 204, ""},
 		{"twice is once too often", "DELETE", "/v2/apps/shop/domains/shop.example.org", token, nil, 404, `"No Domain matches the given query."`},
@@ -88,5 +92,32 @@ func TestWhatAStrangerAsksForDoesNotExist(t *testing.T) {
 	}
 	if got := ask("DELETE", "/v2/apps/shop/"); got != http.StatusForbidden {
 		t.Errorf("destroying a shared app answers %d", got)
+	}
+}
+
+// Everybody may deploy what they may see, but not in the way of those who push it.
+func TestAStrangersAppIsNoPartOfAPush(t *testing.T) {
+	w := newWorld(t)
+	token := map[string]string{}
+	for _, name := range []string{"bob", "eve"} {
+		person := map[string]string{"username": name, "password": "correct horse", "email": name + "@example.org"}
+		w.want(http.StatusCreated, "POST", "/v2/auth/register/", person, nil)
+		var out struct{ Token string }
+		w.want(http.StatusOK, "POST", "/v2/auth/login/", person, &out)
+		token[name] = out.Token
+	}
+	for name, want := range map[string]int{"bob": http.StatusCreated, "eve": http.StatusForbidden} {
+		app := map[string]string{"id": name + "s"}
+		if status, _, body := w.do("deis.localhost", "POST", "/v2/apps/", token[name], app); status != http.StatusCreated {
+			t.Fatalf("%s makes an app: %d %s", name, status, body)
+		}
+		source := map[string]string{"repository": "ann/hello", "branch": "main"}
+		status, _, body := w.do("deis.localhost", "POST", "/v2/apps/"+name+"s/source", token[name], source)
+		if status/100 != want/100 {
+			t.Errorf("%s lets an app follow the repository: %d %s; want %d", name, status, body, want)
+		}
+	}
+	if said := w.push(w.commit(map[string]string{"index.html": "hello"})); said != "" {
+		t.Errorf("who pushes reads of somebody else's app: %s", said)
 	}
 }

@@ -232,6 +232,12 @@ func (f *Forge) RepoByID(ctx context.Context, who identity.Who, id int64) (Repo,
 	return f.repos.ByID(ctx, who, identity.View, id)
 }
 
+// May says why who may not act on the repository with a number; nil when they may.
+func (f *Forge) May(ctx context.Context, who identity.Who, act identity.Action, id int64) error {
+	_, err := f.repos.ByID(ctx, who, act, id)
+	return err
+}
+
 // Repos lists repositories that who may see, the last pushed first.
 func (f *Forge) Repos(ctx context.Context, who identity.Who, filter Filter) ([]Repo, error) {
 	return f.repos.List(ctx, who, filter)

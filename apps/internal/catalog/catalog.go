@@ -131,10 +131,14 @@ func Owned(ctx context.Context, q db.Querier, owner int64) (n int, err error) {
 }
 
 // Create makes an app with an empty configuration, its first release and its log's beginning.
-func (c *Catalog) Create(ctx context.Context, name string, owner int64, author string) (App, error) {
+// host is where it answers by itself, which nobody else may have as a domain.
+func (c *Catalog) Create(ctx context.Context, name, host string, owner int64, author string) (App, error) {
 	now := db.Now()
 	a := App{UUID: NewUUID(), Name: name, Owner: owner, Created: now.Time, Updated: now.Time}
 	err := c.db.Tx(ctx, func(tx *db.Tx) error {
+		if err := c.hostFree(ctx, tx, name, host); err != nil {
+			return err
+		}
 		err := tx.QueryRow(ctx, `INSERT INTO apps_app (uuid, name, owner_id, repo_id, repo_path, branch, destroying, created, updated)
 			VALUES (?, ?, ?, 0, '', '', 0, ?, ?) RETURNING id`, a.UUID, name, owner, now, now).Scan(&a.ID)
 		if db.Unique(err) {

@@ -51,6 +51,20 @@ func (c *Catalog) AddDomain(ctx context.Context, a App, author, name string) (Do
 	return d, err
 }
 
+// hostFree refuses the name of a new app when an older one has its host as a domain: the
+// requests of the one would go to the other.
+func (c *Catalog) hostFree(ctx context.Context, tx *db.Tx, name, host string) error {
+	var taken int
+	err := tx.QueryRow(ctx, `SELECT COUNT(*) FROM apps_domain WHERE domain IN (?, ?)`, name, host).Scan(&taken)
+	if err != nil {
+		return fmt.Errorf("look for the domain %s: %w", host, err)
+	}
+	if taken > 0 {
+		return fault.Conflict("%s is a domain of another application.", host).Try("choose another name").On("id")
+	}
+	return nil
+}
+
 // RemoveDomain takes a domain away.
 func (c *Catalog) RemoveDomain(ctx context.Context, a App, name string) error {
 	return c.db.Tx(ctx, func(tx *db.Tx) error {

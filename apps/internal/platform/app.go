@@ -58,7 +58,7 @@ func (p *Platform) Create(ctx context.Context, who identity.Who, name string) (c
 	if err := CheckName(name); err != nil {
 		return catalog.App{}, err
 	}
-	a, err := p.catalog.Create(ctx, name, who.ID, who.Name)
+	a, err := p.catalog.Create(ctx, name, p.Host(catalog.App{Name: name}), who.ID, who.Name)
 	if err != nil {
 		return catalog.App{}, err
 	}
@@ -78,7 +78,8 @@ func (p *Platform) Apps(ctx context.Context, who identity.Who) ([]catalog.App, e
 }
 
 // Link makes pushes to a branch of a repository deploy the app. who must be allowed to
-// change the app and to see the repository.
+// change the app and to see the repository, and so must the app's owner: now, and whenever
+// the app is deployed.
 func (p *Platform) Link(ctx context.Context, who identity.Who, name, path, branch string) (catalog.App, error) {
 	a, err := p.App(ctx, who, identity.Write, name)
 	if err != nil {
@@ -99,6 +100,9 @@ func (p *Platform) Link(ctx context.Context, who identity.Who, name, path, branc
 		return a, err
 	}
 	a.Repo, a.RepoPath, a.Branch = id, canonical, branch
+	if err := p.maySource(ctx, identity.View, a); err != nil {
+		return a, err
+	}
 	return a, p.catalog.Link(ctx, a.ID, id, canonical, branch)
 }
 

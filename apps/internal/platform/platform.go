@@ -40,6 +40,8 @@ const Kind = "app"
 type Source interface {
 	// Repo finds a repository that who may see, by OWNER/NAME.
 	Repo(ctx context.Context, who identity.Who, path string) (id int64, canonical string, err error)
+	// May says why who may not act on a repository; nil when they may.
+	May(ctx context.Context, who identity.Who, act identity.Action, repo int64) error
 	Resolve(ctx context.Context, repo int64, revision string) (commit string, err error)
 	Checkout(ctx context.Context, repo int64, commit, dir string) error
 	// Init makes an empty bare repository.

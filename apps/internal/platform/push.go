@@ -47,6 +47,13 @@ func (p *Platform) tickets(ctx context.Context, push Push) ([]catalog.App, []*pi
 			return nil, nil, err
 		}
 		for _, a := range following {
+			if err := p.maySource(ctx, identity.View, a); err != nil {
+				if _, refused := fault.Of(err); !refused {
+					return nil, nil, err
+				}
+				p.cfg.Log.Info("a push deploys no app whose owner may not see it", "app", a.Name, "why", err)
+				continue
+			}
 			t, err := p.pipeline.Submit(ctx, a, pipeline.Request{
 				Author: push.Pusher, Cause: "push:" + push.ID + ":" + branch, SHA: u.New, Branch: branch,
 			})
@@ -67,13 +74,17 @@ func (p *Platform) Pushed(ctx context.Context, push Push) error {
 }
 
 // Follow does the same and shows out what happens until the deploys have ended. A deploy that
-// fails is told there; the push itself has succeeded.
+// fails is told there; the push itself has succeeded. Everybody may let an app follow what
+// they may see: who pushes hears of and waits for those apps only whose owners may push too.
 func (p *Platform) Follow(ctx context.Context, push Push, out io.Writer) error {
 	apps, tickets, err := p.tickets(ctx, push)
 	if err != nil {
 		return err
 	}
 	for i, t := range tickets {
+		if err := p.maySource(ctx, identity.Write, apps[i]); err != nil {
+			continue
+		}
 		if _, err := t.Follow(ctx, out); err != nil {
 			if ctx.Err() != nil {
 				return nil // the client is gone; the deploy goes on
