@@ -9,6 +9,7 @@ import (
 
 const (
 	cookie    = "sampan_session"
+	hostOnly  = "__Host-" // only the site itself can set such a cookie (RFC 6265bis §4.1.3.2)
 	cookieAge = int(sessionLife / 1e9) // seconds; the server decides what is still good
 )
 
@@ -47,11 +48,11 @@ func (s *Service) byBasic(r *http.Request) (Who, error) {
 }
 
 func (s *Service) bySession(r *http.Request) (Who, error) {
-	c, err := r.Cookie(cookie)
-	if err != nil || c.Value == "" {
+	session := SessionIn(r)
+	if session == "" {
 		return Who{}, nil
 	}
-	who, err := s.Session(r.Context(), c.Value)
+	who, err := s.Session(r.Context(), session)
 	if fault.Is(err, fault.KindSignIn) {
 		return Who{}, nil
 	}
@@ -74,24 +75,38 @@ func (s *Service) Middleware(fail func(http.ResponseWriter, *http.Request, error
 }
 
 // SetCookie gives the browser its session. The cookie needs no seal: it is a random number
-// that only the database can tell the meaning of.
+// that only the database can tell the meaning of. On TLS it has a name that apps, which live
+// on subdomains, cannot set: they could sign people in as somebody else.
 func SetCookie(w http.ResponseWriter, session string, secure bool) {
+	name := cookie
+	if secure {
+		name = hostOnly + cookie
+	}
 	http.SetCookie(w, &http.Cookie{
-		Name: cookie, Value: session, Path: "/", MaxAge: cookieAge,
+		Name: name, Value: session, Path: "/", MaxAge: cookieAge,
 		HttpOnly: true, Secure: secure, SameSite: http.SameSiteLaxMode,
 	})
 }
 
 // SessionIn is the session that the browser sent, or "".
 func SessionIn(r *http.Request) string {
-	c, err := r.Cookie(cookie)
-	if err != nil {
-		return ""
+	names := []string{hostOnly + cookie}
+	if r.TLS == nil { // or a proxy in front of us has ended it
+		names = append(names, cookie)
 	}
-	return c.Value
+	for _, name := range names {
+		if c, err := r.Cookie(name); err == nil {
+			return c.Value
+		}
+	}
+	return ""
 }
 
 // ClearCookie takes the session from the browser. SignOut ends it.
 func ClearCookie(w http.ResponseWriter) {
-	http.SetCookie(w, &http.Cookie{Name: cookie, Path: "/", MaxAge: -1, HttpOnly: true, SameSite: http.SameSiteLaxMode})
+	for _, name := range []string{cookie, hostOnly + cookie} {
+		http.SetCookie(w, &http.Cookie{
+			Name: name, Path: "/", MaxAge: -1, HttpOnly: true, Secure: name != cookie, SameSite: http.SameSiteLaxMode,
+		})
+	}
 }

@@ -246,6 +246,14 @@ func TestEveryWayToSayWhoOneIs(t *testing.T) {
 				kind(t, test.what, err, fault.KindSignIn)
 			}
 		}
+		for name, value := range map[string]string{"sampan_session": "", "__Host-sampan_session": session} {
+			r := httptest.NewRequest("GET", "https://example.org/", nil)
+			r.AddCookie(&http.Cookie{Name: "sampan_session", Value: session}) // any app could have set it
+			r.AddCookie(&http.Cookie{Name: name, Value: value})
+			if who, err := s.Authenticate(r); (who.ID == ann.ID) != (value != "") || err != nil {
+				t.Errorf("on TLS the cookie %s is %+v, %v", name, who, err)
+			}
+		}
 	})
 }
 
