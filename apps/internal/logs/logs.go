@@ -118,22 +118,33 @@ func (rd *reading) tail(ctx context.Context, instances []formation.Instance) err
 		if err != nil && ctx.Err() != nil {
 			return err
 		}
+		all = newest(all, rd.opts.Tail)
 	}
 	events, err := rd.events(ctx, max(rd.opts.Tail, 1))
 	if err != nil {
 		return err
 	}
-	all = append(all, events...)
-	slices.SortStableFunc(all, func(x, y Line) int { return x.Time.Compare(y.Time) })
-	if n := len(all) - rd.opts.Tail; n > 0 {
-		all = all[n:]
-	}
-	for _, l := range all {
+	for _, l := range newest(append(all, events...), rd.opts.Tail) {
 		if err := rd.each(l); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// maxTail bounds the text that is held in memory to be put in order: every instance may have
+// thousands of long lines.
+const maxTail = 16 << 20
+
+// newest puts lines in order and keeps the last n of them, or fewer.
+func newest(lines []Line, n int) []Line {
+	slices.SortStableFunc(lines, func(x, y Line) int { return x.Time.Compare(y.Time) })
+	from, size := len(lines), 0
+	for from > 0 && len(lines)-from < n && size < maxTail {
+		from--
+		size += len(lines[from].Text)
+	}
+	return slices.Delete(lines, 0, from)
 }
 
 func (m *mark) count(at time.Time) {
