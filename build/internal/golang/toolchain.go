@@ -80,12 +80,16 @@ func (b *Builder) fetch(ctx context.Context, j *job.Job, release, dir string) er
 		return fault.Unavailable("%s cannot be fetched: %w", release, failed).
 			Try("check go.mod's version and the server's GOPROXY, or install %s", release)
 	}
-	if err := b.verify(ctx, j, file, version, proxies); err != nil {
-		return err
-	}
 	tree := filepath.Join(tmp, "tree")
-	if err := unpack(file, toolchainModule+"@"+version+"/", tree); err != nil {
-		return fmt.Errorf("unpack %s: %w", release, err)
+	unpacked := make(chan error, 1)
+	go func() { unpacked <- unpack(file, toolchainModule+"@"+version+"/", tree) }()
+	// Meanwhile; what does not pass is never used.
+	err = b.verify(ctx, j, file, version, proxies)
+	if failed := <-unpacked; err == nil && failed != nil {
+		err = fmt.Errorf("unpack %s: %w", release, failed)
+	}
+	if err != nil {
+		return err
 	}
 	return keep.Dir(tree, dir)
 }
@@ -111,7 +115,13 @@ func (b *Builder) verify(ctx context.Context, j *job.Job, file, version string, 
 	return nil
 }
 
-// unpack writes the files below prefix. Module zips keep no modes: what go would mark as
+// needed says whether a file of a release serves to build programs; tests, half of the files,
+// do not.
+func needed(name string) bool {
+	return !strings.HasSuffix(name, "_test.go") && !strings.Contains(name, "/testdata/")
+}
+
+// unpack writes what is needed below prefix. Module zips keep no modes: what go would mark as
 // executable is.
 func unpack(file, prefix, to string) error {
 	z, err := zip.OpenReader(file)
@@ -131,7 +141,7 @@ func unpack(file, prefix, to string) error {
 	made := map[string]bool{}
 	for _, f := range z.File {
 		name, ok := strings.CutPrefix(f.Name, prefix)
-		if !ok || name == "" || strings.HasSuffix(name, "/") {
+		if !ok || name == "" || strings.HasSuffix(name, "/") || !needed(name) {
 			continue
 		}
 		if dir := path.Dir(name); !made[dir] {
