@@ -53,6 +53,9 @@ func Open(ctx context.Context, cfg Config) (*KV, error) {
 	if err := forget(cfg.Dir); err != nil { // costs memory, nothing else
 		cfg.Log.Info("etcd keeps its file in memory", "err", err)
 	}
+	if err := reserve(cfg.Dir); err != nil {
+		cfg.Log.Warn("no room could be reserved for etcd, which ends when the disk is full", "err", err)
+	}
 	return &KV{etcd: etcd, client: v3client.New(etcd.Server), end: end}, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -63,6 +64,11 @@ func TestFullDisk(t *testing.T) {
 		}
 	}
 	t.Logf("configuration refused: %d", refused)
+	for n := range 6 { // the intention has a reserve; what it asks for may be refused
+		if out, err := m.sampan("ann", "scale", fmt.Sprintf("web=%d", 2-n%2), "-a", "steady"); err != nil && !strings.Contains(out, "no space left") {
+			t.Errorf("scaling was refused without the reason:\n%s", out)
+		}
+	}
 	if head, err := m.run("ann", notes, "git", "ls-remote", m.sshURL("ann/notes"), "main"); err != nil || !strings.HasPrefix(head, strings.TrimSpace(kept)) {
 		t.Errorf("the branch is at %q %v, and %s was acknowledged", head, err, kept)
 	}
