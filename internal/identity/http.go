@@ -9,7 +9,7 @@ import (
 
 const (
 	cookie    = "sampan_session"
-	hostOnly  = "__Host-" // only the site itself can set such a cookie (RFC 6265bis §4.1.3.2)
+	hostOnly  = "__Host-"              // only the site itself can set such a cookie (RFC 6265bis §4.1.3.2)
 	cookieAge = int(sessionLife / 1e9) // seconds; the server decides what is still good
 )
 

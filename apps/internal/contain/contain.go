@@ -35,6 +35,10 @@ const (
 	part   = "apps"
 	oneOff = "apps-run"
 
+	// network is where all instances are. They belong to different people, so they do not
+	// reach each other but by the front door.
+	network = "sampan-apps"
+
 	logSize  = 4 << 20
 	logFiles = 3
 )
@@ -51,6 +55,10 @@ var _ runner.Runner = (*Runner)(nil)
 // server have lost the person who asked for them: they are removed.
 func New(ctx context.Context, e *engine.Engine) (*Runner, error) {
 	r := &Runner{engine: e}
+	_, err := e.CreateNetwork(ctx, engine.NetworkSpec{Name: network, Isolated: true})
+	if err != nil && !fault.Is(err, fault.KindConflict) {
+		return nil, fmt.Errorf("make the network of apps: %w", err)
+	}
 	left, err := e.Containers(ctx, map[string]string{labelPart: oneOff})
 	if err != nil {
 		return nil, fmt.Errorf("list one-off containers: %w", err)
@@ -77,6 +85,7 @@ func spec(s runner.Spec, role string) engine.Spec {
 			labelPart: role, labelApp: s.App, labelAppName: s.AppName, labelProcess: s.Process,
 			labelNumber: strconv.Itoa(s.Number), labelRelease: strconv.Itoa(s.Release), labelPort: strconv.Itoa(s.Port),
 		},
+		Network: network,
 		Limits:  engine.Limits{Memory: s.Limits.Memory, CPUs: s.Limits.CPU, Pids: s.Limits.Pids},
 		Restart: engine.Restart{Policy: engine.RestartNo},
 		Logs:    engine.LogLimits{Size: logSize, Files: logFiles},

@@ -131,6 +131,12 @@ func (f *firewall) chains(c *nftables.Conn, t *nftables.Table, networks []Networ
 	for _, n := range networks {
 		// route_localnet would let containers reach what listens on 127.0.0.1 only.
 		raw(from(n.Bridge), toPrefix(netip.MustParsePrefix("127.0.0.0/8")), drop())
+		// Link-local addresses are not to be forwarded (RFC 3927 §7). Clouds give the keys of
+		// the machine to whoever asks at one of them.
+		pass(from(n.Bridge), toPrefix(netip.MustParsePrefix("169.254.0.0/16")), drop())
+		if n.Isolated {
+			pass(from(n.Bridge), to(n.Bridge), drop())
+		}
 		pass(from(n.Bridge), to(n.Bridge), accept())
 		if n.Internal {
 			pass(from(n.Bridge), drop())

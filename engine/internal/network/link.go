@@ -96,6 +96,11 @@ func plug(n Network, ip netip.Addr, ns *os.File) error {
 	if err := hairpin(veth); err != nil {
 		return err
 	}
+	if n.Isolated {
+		if err := isolate(veth); err != nil {
+			return err
+		}
+	}
 	if err := inside(ns, func(h *netlink.Handle) error { return configure(h, n, ip) }); err != nil {
 		return err
 	}
@@ -120,16 +125,37 @@ func hairpin(veth *netlink.Veth) error {
 	if _, err := os.Stat("/proc/sys/net/bridge/bridge-nf-call-iptables"); err != nil {
 		return nil
 	}
-	if veth.Index == 0 {
-		made, err := netlink.LinkByName(veth.Name)
-		if err != nil {
-			return fmt.Errorf("find the interface %s: %w", veth.Name, err)
-		}
-		veth.Index = made.Attrs().Index
+	if err := number(veth); err != nil {
+		return err
 	}
 	if err := netlink.LinkSetHairpin(veth, true); err != nil {
 		return fmt.Errorf("let %s answer itself: %w", veth.Name, err)
 	}
+	return nil
+}
+
+// isolate keeps the bridge from passing frames to other isolated ports; what the host would
+// route between them the table drops.
+func isolate(veth *netlink.Veth) error {
+	if err := number(veth); err != nil {
+		return err
+	}
+	if err := netlink.LinkSetIsolated(veth, true); err != nil {
+		return fmt.Errorf("isolate %s: %w", veth.Name, err)
+	}
+	return nil
+}
+
+// number finds out the index of an interface that was just made.
+func number(veth *netlink.Veth) error {
+	if veth.Index != 0 {
+		return nil
+	}
+	made, err := netlink.LinkByName(veth.Name)
+	if err != nil {
+		return fmt.Errorf("find the interface %s: %w", veth.Name, err)
+	}
+	veth.Index = made.Attrs().Index
 	return nil
 }
 

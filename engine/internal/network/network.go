@@ -4,8 +4,8 @@
 // a network namespace that is mounted below Config.Run, so that it lives as long as the
 // mount does and needs no process, and one end of a veth pair in it. Everything that touches
 // packets is one nftables table of this engine; published ports are elements of its maps.
-// Containers of one network reach each other, those of different networks do not, and what
-// is not published answers nobody outside.
+// Containers of one network reach each other unless it isolates them, those of different
+// networks do not, and what is not published answers nobody outside.
 //
 // What is known of endpoints lies in small files, so that a new process goes on where the
 // last one stopped. Only networks that people made are synced: endpoints do not survive the
@@ -54,10 +54,12 @@ type Spec struct {
 	Name     string
 	Subnet   netip.Prefix // zero: the first private one that is free
 	Internal bool         // no way out
+	Isolated bool         // containers reach the host and the world, not each other
 	Labels   map[string]string
 }
 
-// A Network is a bridge: its containers reach each other by name, those of other networks not.
+// A Network is a bridge: its containers reach each other by name unless it isolates them, those
+// of other networks not.
 type Network struct {
 	ID       string
 	Name     string
@@ -65,6 +67,7 @@ type Network struct {
 	Subnet   netip.Prefix
 	Gateway  netip.Addr
 	Internal bool
+	Isolated bool
 	Labels   map[string]string
 	Created  time.Time
 }
@@ -162,7 +165,8 @@ func (m *Manager) add(spec Spec) (*Network, error) {
 	sum := sha256.Sum256([]byte(m.key + "/" + spec.Name))
 	n := &Network{
 		ID: hex.EncodeToString(sum[:]), Name: spec.Name, Bridge: "sampan-" + m.key,
-		Subnet: subnet, Gateway: subnet.Addr().Next(), Internal: spec.Internal, Labels: spec.Labels, Created: time.Now().UTC(),
+		Subnet: subnet, Gateway: subnet.Addr().Next(), Internal: spec.Internal, Isolated: spec.Isolated,
+		Labels: spec.Labels, Created: time.Now().UTC(),
 	}
 	if spec.Name != Default {
 		n.Bridge = "sp" + m.key + n.ID[:5]

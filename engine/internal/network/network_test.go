@@ -127,6 +127,9 @@ func TestContainersReachWhatTheyMay(t *testing.T) {
 	if _, err := m.Create(ctx, network.Spec{Name: "other"}); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := m.Create(ctx, network.Spec{Name: "apart", Isolated: true}); err != nil {
+		t.Fatal(err)
+	}
 	join := func(id, net string, ports ...network.Port) network.Endpoint {
 		e, err := m.Join(ctx, network.Options{ID: id, Network: net, Names: []string{id, "Alias-of-" + id}, Ports: ports})
 		if err != nil {
@@ -137,8 +140,16 @@ func TestContainersReachWhatTheyMay(t *testing.T) {
 	web := join("web", "", network.Port{Container: 80}, network.Port{IP: "127.0.0.1", Container: 80}, network.Port{Container: 53, Protocol: "udp"})
 	client := join("client", "")
 	stranger := join("stranger", "other")
+	one, two, three := join("one", "apart"), join("two", "apart"), join("three", "apart")
 	hello(t, web, 80)
 	hello(t, stranger, 80)
+	hello(t, one, 80)
+	around := netlink.Route{Dst: &net.IPNet{IP: one.IP.AsSlice(), Mask: net.CIDRMask(32, 32)}, Gw: one.Gateway.AsSlice()}
+	in(t, three.NetNS, func() { // like one who makes his own packets
+		if err := netlink.RouteAdd(&around); err != nil {
+			t.Error(err)
+		}
+	})
 	everywhere := fmt.Sprint(web.Ports[0].Host)
 	gateway := web.Gateway.String()
 	var host string
@@ -171,6 +182,9 @@ func TestContainersReachWhatTheyMay(t *testing.T) {
 		{"a container reaches its own published port", web.NetNS, gateway + ":" + everywhere, "hello"},
 		{"a container reaches no container of another network", stranger.NetNS, web.IP.String() + ":80", ""},
 		{"a container reaches a published port of another network", stranger.NetNS, gateway + ":" + everywhere, "hello"},
+		{"the host reaches an isolated container", "", one.IP.String() + ":80", "hello"},
+		{"an isolated container reaches no other", two.NetNS, one.IP.String() + ":80", ""},
+		{"nor through the host", three.NetNS, one.IP.String() + ":80", ""},
 		{"a container finds another by name", client.NetNS, "web:80", "hello"},
 		{"a container finds another by alias, in any case", client.NetNS, "ALIAS-of-web:80", "hello"},
 		{"a container finds no name of another network", client.NetNS, "stranger:80", ""},
