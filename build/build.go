@@ -151,7 +151,12 @@ func (b *Builder) folders() error {
 			return err
 		}
 	}
-	return nil
+	// Other users of the machine are not to read the source; commands on the host pass through.
+	mode := os.FileMode(0o700)
+	if b.cfg.Engine == nil {
+		mode = 0o711
+	}
+	return os.Chmod(b.cfg.Dir, mode)
 }
 
 // Run waits for the end of ctx; builds run in their callers' goroutines.
