@@ -352,7 +352,7 @@ func get(t testing.TB, addr string) string {
 
 func TestLimitsHold(t *testing.T) {
 	e := fresh(t)
-	exit, _ := run(t, e, with(sh("x=$(head -c 64000000 /dev/zero | tr '\\0' x); echo ${#x}"), func(s *engine.Spec) { s.Limits.Memory = 16 << 20 }))
+	exit, _ := run(t, e, with(sh("x=$(head -c 64000000 /dev/zero | tr '\\0' x); echo ${#x}"), func(s *engine.Spec) { s.Limits.Memory = 32 << 20 }))
 	if exit.Code != 137 && !exit.OOM {
 		t.Errorf("with too little memory it ends with %+v", exit)
 	}

@@ -3,8 +3,10 @@ package network
 import (
 	"fmt"
 	"net/netip"
+	"os"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"sampan.dev/sampan/internal/fault"
 )
@@ -43,6 +45,20 @@ func (m *Manager) subnet(asked netip.Prefix) (netip.Prefix, error) {
 		}
 	}
 	return netip.Prefix{}, fault.Unavailable("no private subnet is free").Try("name one for this network")
+}
+
+// lockSubnets keeps other processes of this network namespace from choosing a subnet. Its
+// file is the namespace itself, which all of them have in common.
+func lockSubnets() (unlock func(), err error) {
+	namespace, err := os.Open("/proc/self/ns/net")
+	if err != nil {
+		return nil, fmt.Errorf("choose a subnet: %w", err)
+	}
+	if err := unix.Flock(int(namespace.Fd()), unix.LOCK_EX); err != nil {
+		namespace.Close()
+		return nil, fmt.Errorf("choose a subnet: %w", err)
+	}
+	return func() { namespace.Close() }, nil
 }
 
 func (m *Manager) taken() ([]netip.Prefix, error) {

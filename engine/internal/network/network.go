@@ -122,7 +122,7 @@ func (m *Manager) Close() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var errs []error
-	if len(m.endpoints) == 0 && len(m.ready) > 0 {
+	if len(m.endpoints) == 0 {
 		errs = append(errs, m.down())
 	}
 	return errors.Join(append(errs, m.resolver.Close(), m.firewall.close())...)
@@ -132,8 +132,8 @@ func (m *Manager) Close() error {
 // holds mu.
 func (m *Manager) down() error {
 	errs := []error{m.firewall.remove()}
-	for name := range m.ready {
-		errs = append(errs, removeLink(m.networks[name].Bridge))
+	for _, n := range m.networks {
+		errs = append(errs, removeLink(n.Bridge))
 	}
 	m.ready = map[string]bool{}
 	return errors.Join(errs...)
@@ -156,8 +156,14 @@ func (m *Manager) Create(ctx context.Context, spec Spec) (Network, error) {
 	return *n, nil
 }
 
-// add writes a network down. The caller holds mu.
+// add writes a network down, and takes its subnet for this engine: another one on the machine
+// that chooses at the same time waits, and sees the bridge. The caller holds mu.
 func (m *Manager) add(spec Spec) (*Network, error) {
+	unlock, err := lockSubnets()
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	subnet, err := m.subnet(spec.Subnet)
 	if err != nil {
 		return nil, err
@@ -172,9 +178,9 @@ func (m *Manager) add(spec Spec) (*Network, error) {
 		n.Bridge = "sp" + m.key + n.ID[:5]
 	}
 	m.networks[spec.Name] = n
-	if err := m.save(); err != nil {
+	if err := errors.Join(m.save(), bridge(n)); err != nil {
 		delete(m.networks, spec.Name)
-		return nil, err
+		return nil, errors.Join(err, removeLink(n.Bridge))
 	}
 	return n, nil
 }
