@@ -48,17 +48,23 @@ function open(s) {
 let resting = 0;
 document.addEventListener("visibilitychange", () => {
 	clearTimeout(resting);
-	if (document.hidden) {
-		resting = setTimeout(() => {
-			for (const s of streams.values()) {
-				s.source?.close();
-				s.source = null;
-			}
-		}, restAfter);
-		return;
-	}
-	for (const s of streams.values()) if (!s.source) open(s);
+	if (document.hidden) resting = setTimeout(rest, restAfter);
+	else wake();
 });
+// A page that was left stays in memory, with its connections, for "back" to show it at once.
+addEventListener("pagehide", rest);
+addEventListener("pageshow", wake);
+
+function rest() {
+	for (const s of streams.values()) {
+		s.source?.close();
+		s.source = null;
+	}
+}
+
+function wake() {
+	for (const s of streams.values()) if (!s.source) open(s);
+}
 
 /**
  * Tells those who do not see it.
