@@ -10,6 +10,9 @@ import (
 	"time"
 )
 
+// eventStall is how long a browser that is there may take none of an event before it is left.
+const eventStall = time.Minute
+
 // Events is a stream of server-sent events (WHATWG HTML §9.2) to one browser. Each event is
 // sent at once. It is safe for concurrent use.
 type Events struct {
@@ -71,8 +74,21 @@ func (e *Events) Ping() error { return e.write([]byte(":\n\n")) }
 func (e *Events) write(p []byte) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if err := e.deadline(time.Now().Add(eventStall)); err != nil {
+		return err
+	}
 	if _, err := e.w.Write(p); err != nil {
 		return err
 	}
-	return e.ctl.Flush()
+	if err := e.ctl.Flush(); err != nil {
+		return err
+	}
+	return e.deadline(time.Time{}) // a stream may be quiet for long
+}
+
+func (e *Events) deadline(t time.Time) error {
+	if err := e.ctl.SetWriteDeadline(t); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return fmt.Errorf("send an event: %w", err)
+	}
+	return nil
 }

@@ -292,6 +292,32 @@ func unpack(t *testing.T, encoding string, b []byte) string {
 }
 
 // TestEventsComeAtOnce reads each event before the next is sent.
+// patient notes what deadlines its connection gets.
+type patient struct {
+	*httptest.ResponseRecorder
+	deadlines []time.Time
+}
+
+func (p *patient) SetWriteDeadline(t time.Time) error {
+	p.deadlines = append(p.deadlines, t)
+	return nil
+}
+
+func TestEventsWaitForNoBrowserThatDoesNotRead(t *testing.T) {
+	p := &patient{ResponseRecorder: httptest.NewRecorder()}
+	events, err := web.NewEvents(p, httptest.NewRequest("GET", "/", nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := events.Ping(); err != nil {
+		t.Fatal(err)
+	}
+	n := len(p.deadlines)
+	if n < 2 || p.deadlines[n-2].IsZero() || !p.deadlines[n-1].IsZero() {
+		t.Errorf("the deadlines are %v; want one while sending and none afterwards", p.deadlines)
+	}
+}
+
 func TestEventsComeAtOnce(t *testing.T) {
 	app := web.New(web.Config{})
 	next := make(chan string)

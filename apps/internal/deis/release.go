@@ -2,12 +2,11 @@ package deis
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"sampan.dev/sampan/apps/internal/catalog"
 	"sampan.dev/sampan/apps/internal/platform"
@@ -160,25 +159,30 @@ func (a *API) pushImage(w http.ResponseWriter, r *http.Request, who identity.Who
 	return answer(w, http.StatusCreated, newBuild(c, b))
 }
 
+// streamStall is how long a client that is there may take none of what is sent to it.
+const streamStall = time.Minute
+
 // A stream sends what is written at once.
 type stream struct {
-	io.Writer
-	flush func() error
+	w   http.ResponseWriter
+	ctl *http.ResponseController
 }
 
 func newStream(w http.ResponseWriter) stream {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("X-Accel-Buffering", "no")
 	w.WriteHeader(http.StatusOK)
-	s := stream{w, http.NewResponseController(w).Flush}
-	s.flush()
+	s := stream{w, http.NewResponseController(w)}
+	s.ctl.Flush()
 	return s
 }
 
 func (s stream) Write(p []byte) (int, error) {
-	n, err := s.Writer.Write(p)
+	s.ctl.SetWriteDeadline(time.Now().Add(streamStall))
+	defer s.ctl.SetWriteDeadline(time.Time{}) // a log may be quiet for long
+	n, err := s.w.Write(p)
 	if err == nil {
-		err = s.flush()
+		err = s.ctl.Flush()
 	}
 	return n, err
 }
@@ -200,21 +204,19 @@ func (a *API) ended(r *http.Request, err error) {
 
 // deploy answers when there is something to show; until then an error has its status.
 func (a *API) deploy(w http.ResponseWriter, r *http.Request, who identity.Who) error {
-	begun := false
+	var s stream
 	out := writer(func(p []byte) (int, error) {
-		if !begun {
-			begun = true
-			newStream(w)
+		if s.w == nil {
+			s = newStream(w)
 		}
-		n, err := w.Write(p)
-		return n, errors.Join(err, http.NewResponseController(w).Flush())
+		return s.Write(p)
 	})
 	build, err := a.platform.Redeploy(r.Context(), who, r.PathValue("app"))
 	if err != nil {
 		return err
 	}
 	_, err = build.Follow(r.Context(), out)
-	if begun {
+	if s.w != nil {
 		return nil // the output says how it ended
 	}
 	return err
