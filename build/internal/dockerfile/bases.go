@@ -12,17 +12,36 @@ import (
 
 	"sampan.dev/sampan/build/internal/job"
 	"sampan.dev/sampan/build/internal/rootfs"
+	"sampan.dev/sampan/internal/fault"
 )
 
 // bases sees to it that the images which the Dockerfile begins with are here. What cannot be
 // read or understood is left to BuildKit, whose message is better.
 func (b *Builder) bases(ctx context.Context, j *job.Job, text []byte) error {
 	for _, name := range References(text, j.Env) {
+		if Foreign(j.Name, name) {
+			return fault.Invalid("the image %s was built for another app", name).Try("begin with an image of a registry")
+		}
 		if err := j.Roots.Base(ctx, j.Out, name, b.maker(ctx, j, name)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// Foreign reports whether ref names what another build made: the images of all builds lie side
+// by side, under one name each below a common one. own is the name of this build's.
+func Foreign(own, ref string) bool {
+	mine, err := reference.ParseDockerRef(own)
+	if err != nil || !strings.Contains(own, "/") {
+		return false
+	}
+	other, err := reference.ParseDockerRef(ref)
+	if err != nil {
+		return false
+	}
+	below := mine.Name()[:strings.LastIndexByte(mine.Name(), '/')+1]
+	return strings.HasPrefix(other.Name(), below) && other.Name() != mine.Name()
 }
 
 // maker is how an image is made where no registry answers; nil when it cannot be.

@@ -35,3 +35,21 @@ func FuzzReferences(f *testing.F) {
 		}
 	})
 }
+
+func TestImagesOfOtherBuildsAreForeign(t *testing.T) {
+	for _, c := range []struct {
+		own, ref string
+		foreign  bool
+	}{
+		{"sampan/shop:1", "docker.io/sampan/hello:2", true},
+		{"sampan/shop:1", "docker.io/sampan/hello@sha256:" + strings.Repeat("a", 64), true},
+		{"sampan/shop:1", "docker.io/sampan/shop:0", false},
+		{"sampan/shop:1", "docker.io/library/debian:12", false},
+		{"sampan/shop:1", "registry.example.com/sampan/hello:2", false},
+		{"shop", "docker.io/library/debian:12", false},
+	} {
+		if got := dockerfile.Foreign(c.own, c.ref); got != c.foreign {
+			t.Errorf("for %s, that %s is another build's is %v", c.own, c.ref, got)
+		}
+	}
+}
