@@ -186,7 +186,7 @@ func runCommand() *cobra.Command {
 		Long: `Runs one command in a fresh instance of the newest release, and ends with its status. At a
 terminal it is interactive, through your ssh client; otherwise its output is shown when it
 has ended.`,
-		Example: "  sampan run -a hello -- /bin/sh\n  sampan run -a hello -- env | sort",
+		Example: "  sampan run -a shop -- npm run migrate\n  sampan run -a shop -- /bin/sh",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: onApp(func(cmd *cobra.Command, c *client.Client, name string, args []string) error {
 			if isTerminal(os.Stdin) && isTerminal(os.Stdout) {
@@ -220,7 +220,7 @@ func runInteractively(cmd *cobra.Command, c *client.Client, name string, args []
 		return err
 	}
 	ssh := exec.CommandContext(cmd.Context(), "ssh", "-t", "-p", u.Port(), u.User.Username()+"@"+u.Hostname(),
-		"run", name, "--", shellJoin(args))
+		"run", name, "--", shellQuote(shellJoin(args)))
 	ssh.Stdin, ssh.Stdout, ssh.Stderr = os.Stdin, os.Stdout, os.Stderr
 	err = ssh.Run()
 	var exit *exec.ExitError
@@ -244,8 +244,10 @@ func shellJoin(args []string) string {
 		if a != "" && strings.Trim(a, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:=,@%+") == "" {
 			quoted[i] = a
 		} else {
-			quoted[i] = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
+			quoted[i] = shellQuote(a)
 		}
 	}
 	return strings.Join(quoted, " ")
 }
+
+func shellQuote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }

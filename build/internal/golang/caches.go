@@ -66,6 +66,9 @@ func (b *Builder) standard(ctx context.Context, j *job.Job, t toolchain, image s
 		return "", fmt.Errorf("prepare the standard library: %w", err)
 	}
 	defer os.RemoveAll(tmp)
+	if err := os.Chmod(tmp, 0o711); err != nil { // builds on the host pass through as another user
+		return "", fmt.Errorf("prepare the standard library: %w", err)
+	}
 	c := caches{build: filepath.Join(tmp, "build"), modules: filepath.Join(tmp, "modules"), tmp: filepath.Join(tmp, "tmp")}
 	for _, d := range []string{c.build, c.modules, c.tmp} {
 		if err := folder(d, j.Box.Owner()); err != nil {
