@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -88,6 +89,23 @@ func (s source) Checkout(ctx context.Context, _ int64, commit, dir string) error
 
 func (s source) Init(dir string) error { return exec.Command("git", "init", "-q", "--bare", dir).Run() }
 
+// end ends what outlives a server: apps are meant to.
+func (w *world) end() {
+	ctx := context.Background()
+	runner, leave, err := apps.OpenProcesses(ctx, filepath.Join(w.dir, "run"), slog.New(slog.DiscardHandler))
+	if err != nil {
+		w.t.Error(err)
+		return
+	}
+	left, err := runner.Instances(ctx)
+	for _, in := range left {
+		err = errors.Join(err, runner.Remove(ctx, in.ID))
+	}
+	if err := errors.Join(err, leave()); err != nil {
+		w.t.Error(err)
+	}
+}
+
 // newWorld opens an installation on host processes. Its directory may be entered by the user
 // nobody, as which they run when the test is root's.
 func newWorld(t testing.TB) *world {
@@ -122,6 +140,7 @@ func newWorld(t testing.TB) *world {
 			w.api("DELETE", "/v2/apps/"+a["id"].(string)+"/", nil, nil)
 		}
 		w.stop()
+		w.end()
 		os.RemoveAll(dir)
 	})
 	w.code, err = w.identity.SetupCode(t.Context())
