@@ -65,7 +65,10 @@ func (a *actor) follow(ctx context.Context, in *instance) {
 		}
 		end <- exit
 	})
-	if in.state == formation.Starting {
+	a.mu.Lock()
+	starting := in.state == formation.Starting
+	a.mu.Unlock()
+	if starting {
 		plan, err := a.planOf(ctx, in.release)
 		if err != nil {
 			return

@@ -62,8 +62,9 @@ func (p *Pipeline) exclusively(ctx context.Context, a catalog.App, wait bool, fn
 	}
 	done := make(chan error, 1)
 	err = p.start(func(ctx context.Context) {
-		defer unlock()
-		done <- fn(ctx)
+		err := fn(ctx)
+		unlock() // before anybody is told: what they ask for next is not in the way of this
+		done <- err
 	})
 	if err != nil {
 		unlock()
