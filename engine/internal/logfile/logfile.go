@@ -230,10 +230,11 @@ func (r *reader) newer(i int, here fs.FileInfo) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the log: %w", err)
 	}
-	// A rotation between the look and the opening would show the same file again.
-	if there, err := f.Stat(); err == nil && os.SameFile(here, there) {
+	// A rotation moves the oldest file first. So if this one is still where it was seen, the
+	// one that was opened meanwhile is the next; otherwise files have moved: look again.
+	if still, err := os.Stat(r.file.name(i)); err != nil || !os.SameFile(here, still) {
 		f.Close()
-		return r.newer(i-1, here)
+		return r.next()
 	}
 	return f, nil
 }
