@@ -17,8 +17,9 @@ import (
 
 // The database that may be named without its key, as in cmd/go.
 const (
-	knownName = "sum.golang.org"
-	knownKey  = "sum.golang.org+033de0ae+Ac4zctda0e5eza+HJyk9SxEdh+s3Ux18htTTAD8OuAn8"
+	home      = "golang.org"
+	knownName = "sum." + home
+	knownKey  = knownName + "+033de0ae+Ac4zctda0e5eza+HJyk9SxEdh+s3Ux18htTTAD8OuAn8"
 )
 
 // errSilent means that the database could not be asked, which is no word against the file.
