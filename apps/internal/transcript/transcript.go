@@ -64,7 +64,7 @@ func (s *Shelf) Remove(name string) error {
 }
 
 // Follow copies a transcript to w until it is closed; one that is closed to its end. flush is
-// called when there is nothing more for now.
+// called when everything that has come so far was handed over.
 func (s *Shelf) Follow(ctx context.Context, name string, w io.Writer, flush func()) error {
 	f, err := os.Open(s.path(name))
 	if errors.Is(err, fs.ErrNotExist) {
