@@ -59,7 +59,6 @@ type actor struct {
 	id    int64
 	wake  chan struct{}
 	ended chan struct{} // closed when a destroyed app has nothing left
-	began chan struct{} // closed after the first round: it is routed to, if it can be
 	lives sync.WaitGroup
 
 	mu        sync.Mutex
@@ -74,12 +73,13 @@ type actor struct {
 	outcomes  map[int]error
 	say       map[int]func(string)
 	changed   chan struct{}
+	waiting   []chan struct{} // closed at the end of the next round
 	recorded  map[string]formation.Instance
 }
 
 func newActor(c *Controller, id int64, adopted []*instance) *actor {
 	a := &actor{
-		c: c, id: id, wake: make(chan struct{}, 1), ended: make(chan struct{}), began: make(chan struct{}), changed: make(chan struct{}),
+		c: c, id: id, wake: make(chan struct{}, 1), ended: make(chan struct{}), changed: make(chan struct{}),
 		plans: map[int]*Plan{}, falls: map[slot]fall{}, outcomes: map[int]error{}, say: map[int]func(string){},
 	}
 	for _, in := range adopted {
@@ -103,8 +103,7 @@ func (a *actor) run(ctx context.Context) {
 	a.recorded, _ = a.c.cfg.Store.Instances(ctx, catalog.Key(a.id))
 	pause := time.NewTimer(0)
 	defer pause.Stop()
-	begin := sync.OnceFunc(func() { close(a.began) })
-	defer begin()
+	defer func() { release(a.waiters()) }()
 	for {
 		select {
 		case <-ctx.Done():
@@ -115,8 +114,9 @@ func (a *actor) run(ctx context.Context) {
 		if !a.told() {
 			continue // or what was adopted would be taken for unwanted
 		}
+		waiters := a.waiters()
 		next, done := a.reconcile(ctx)
-		begin()
+		release(waiters)
 		if done {
 			close(a.ended)
 			return
@@ -139,6 +139,39 @@ func (a *actor) poke() {
 	select {
 	case a.wake <- struct{}{}:
 	default:
+	}
+}
+
+// round returns when a round that begins after the call has ended: what was changed before is
+// routed to, if it can be.
+func (a *actor) round(ctx context.Context) error {
+	ended := make(chan struct{})
+	a.mu.Lock()
+	a.waiting = append(a.waiting, ended)
+	a.mu.Unlock()
+	a.poke()
+	select {
+	case <-ended:
+		return nil
+	case <-a.ended:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// waiters takes those who wait for a round that is about to begin.
+func (a *actor) waiters() []chan struct{} {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	list := a.waiting
+	a.waiting = nil
+	return list
+}
+
+func release(waiters []chan struct{}) {
+	for _, ended := range waiters {
+		close(ended)
 	}
 }
 

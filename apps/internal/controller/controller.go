@@ -132,7 +132,9 @@ func (c *Controller) listed(ctx context.Context) {
 	c.adopted = nil
 	c.mu.Unlock()
 	for _, a := range actors {
-		<-a.began
+		if a.round(ctx) != nil {
+			return
+		}
 	}
 	for _, list := range orphans {
 		for _, in := range list {
@@ -200,10 +202,14 @@ func (c *Controller) running(ctx context.Context, a catalog.App) (*actor, error)
 	return nil, fault.Unavailable("the server is stopping").Try("repeat this when it is back")
 }
 
-// Add makes an empty formation for a new app, so that its host answers with what to do.
+// Add makes an empty formation for a new app. When it returns the app's host answers with
+// what to do.
 func (c *Controller) Add(ctx context.Context, a catalog.App) error {
-	_, err := c.change(ctx, a, func(f formation.Formation) (formation.Formation, error) { return f, nil })
-	return err
+	act, err := c.change(ctx, a, func(f formation.Formation) (formation.Formation, error) { return f, nil })
+	if err != nil {
+		return err
+	}
+	return act.round(ctx)
 }
 
 // change updates a formation and tells the actor at once: its watch would only later.
@@ -343,14 +349,15 @@ func (c *Controller) Destroy(ctx context.Context, a catalog.App) error {
 	return c.cfg.Store.Delete(ctx, a.Key())
 }
 
-// Refresh sets the route of an app anew, after its domains have changed.
+// Refresh sets the route of an app anew, after its domains have changed, and returns when
+// they answer.
 func (c *Controller) Refresh(ctx context.Context, a catalog.App) error {
 	act, err := c.running(ctx, a)
 	if err != nil {
 		return err
 	}
 	act.refresh()
-	return nil
+	return act.round(ctx)
 }
 
 // Renew reads anew what the releases of an app run, and starts at once what could not be.
