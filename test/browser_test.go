@@ -21,6 +21,8 @@ import (
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
 	"golang.org/x/sys/unix"
+
+	"sampan.dev/sampan/internal/ui/uitest"
 )
 
 // A tab is a person's browser, which looks at the site of a machine.
@@ -32,22 +34,11 @@ type tab struct {
 
 func open(t *testing.T, m *machine) tab {
 	t.Helper()
-	path, err := exec.LookPath("chromium")
-	if err != nil {
-		absent(t, "chromium is not installed")
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
-	t.Cleanup(cancel)
-	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU,
-		chromedp.UserDataDir(t.TempDir()), chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true))
+	var options []chromedp.ExecAllocatorOption
 	if os.Getuid() == 0 {
 		options = append(options, chromedp.ModifyCmdFunc(alone(t, m)))
 	}
-	ctx, cancel = chromedp.NewExecAllocator(ctx, options...)
-	t.Cleanup(cancel)
-	ctx, cancel = chromedp.NewContext(ctx)
-	t.Cleanup(cancel)
-	return tab{t, ctx, m.url()}
+	return tab{t, uitest.Browser(t, options...), m.url()}
 }
 
 // absent skips a test for which a program is missing; CI has them all.
@@ -329,6 +320,7 @@ func (b tab) pushExample(m *machine) {
 
 // A person goes from the first-run link to a running app and back, in a browser but for the push.
 func TestBrowser(t *testing.T) {
+	t.Parallel()
 	m := newcomer(t)
 	b := open(t, m)
 	b.setUp(m)
@@ -374,6 +366,7 @@ func TestBrowser(t *testing.T) {
 
 // All that is needed works in a browser that runs no script.
 func TestBrowserWithoutScript(t *testing.T) {
+	t.Parallel()
 	m := newcomer(t)
 	b := open(t, m)
 	b.do("start", chromedp.Navigate("about:blank"))

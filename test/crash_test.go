@@ -38,6 +38,7 @@ type ledger struct {
 // Whatever was acknowledged must be there in the end, and an app that nobody touched must
 // have run on without losing a line of its log.
 func TestKilledServerLosesNothing(t *testing.T) {
+	t.Parallel()
 	m := begin(t)
 	steady := deployTicker(t, m, "steady")
 	deployTicker(t, m, "busy")

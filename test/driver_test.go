@@ -35,7 +35,7 @@ func newMachine(dir string) (*machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	return m, warm(m)
+	return m, warm(m, standard)
 }
 
 func coldMachine(dir string) (*machine, error) {
@@ -141,20 +141,32 @@ func (m *machine) signal(sig syscall.Signal) error {
 	}
 }
 
-// end stops the server and everything that it left running.
+// end stops the server and everything that it left running; races that it saw are an error.
 func (m *machine) end() error {
 	if m.server != nil {
 		if err := m.signal(syscall.SIGTERM); err != nil {
 			return err
 		}
 	}
-	if _, err := os.Stat(m.data); err != nil {
-		return nil
+	if _, err := os.Stat(m.path("server.log")); err != nil {
+		return nil // none was ever started
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if out, err := exec.CommandContext(ctx, program, "stop", "--data", m.data).CombinedOutput(); err != nil {
 		return fmt.Errorf("sampan stop: %w\n%s", err, out)
+	}
+	return m.raced()
+}
+
+// raced is an error with what the race detector found in the server.
+func (m *machine) raced() error {
+	log, err := os.ReadFile(m.path("server.log"))
+	if err != nil {
+		return err
+	}
+	if _, races, found := bytes.Cut(log, []byte("WARNING: DATA RACE")); found {
+		return fmt.Errorf("a data race in the server:%s", races)
 	}
 	return nil
 }
@@ -286,12 +298,12 @@ func (m *machine) get(app, path string) (status int, body string, err error) {
 	return resp.StatusCode, b.String(), err
 }
 
-// kept is where the tests keep what all builds share, in a directory that git ignores.
-func kept() string { return filepath.Join("..", ".cache", "test", "build-shared") }
+// kept is where the tests keep what servers made for all builds, in a directory that git ignores.
+func kept(name string) string { return filepath.Join("..", ".cache", "test", name) }
 
-// fill makes what is kept, once: a server of its own builds an app and is thrown away.
+// fill makes what is kept, once: a server of its own builds apps and is thrown away.
 var fill = sync.OnceValue(func() error {
-	if _, err := os.Stat(kept()); err == nil {
+	if _, err := os.Stat(kept(store)); err == nil {
 		return nil
 	}
 	dir, err := os.MkdirTemp("", "sampan-warm-")
@@ -307,33 +319,70 @@ var fill = sync.OnceValue(func() error {
 		return err
 	}
 	if err = m.login("ann"); err == nil {
-		_, err = m.pushHello(m.path("hello"))
+		err = m.pushAll("hello-go", "hello-node", "dockerfile")
 	}
 	if err := errors.Join(err, m.end()); err != nil {
 		return err
 	}
-	return link(filepath.Join(m.data, "build", "shared"), kept())
+	for _, what := range []string{standard, node, store} {
+		os.RemoveAll(kept(what))
+		if err := link(m.path("data", what), kept(what)); err != nil {
+			return err
+		}
+	}
+	return nil
 })
 
+// What is kept, by its place in the data directory.
+const (
+	standard = "build/shared/go"   // the compiled standard library
+	node     = "build/shared/node" // Node and npm
+	store    = "engine/store"      // base images
+)
+
+// pushAll makes an app of each example, and destroys it.
+func (m *machine) pushAll(examples ...string) error {
+	for _, name := range examples {
+		if _, err := m.sampan("ann", "apps", "create", name, "--no-remote"); err != nil {
+			return err
+		}
+		if err := m.example(name, m.path(name)); err != nil {
+			return err
+		}
+		if _, err := m.run("ann", m.path(name), "git", "push", m.sshURL(name), "main"); err != nil {
+			return err
+		}
+		if _, err := m.sampan("ann", "apps", "destroy", "-a", name, "--confirm", name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // warm gives a machine what is kept.
-func warm(m *machine) error {
+func warm(m *machine, kinds ...string) error {
 	if err := fill(); err != nil {
 		return fmt.Errorf("make what all builds share: %w", err)
 	}
-	return link(kept(), filepath.Join(m.data, "build", "shared"))
+	for _, what := range kinds {
+		if err := link(kept(what), m.path("data", what)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// link copies a tree by hard links where it can; the files are never written again.
+// link copies a tree by hard links where it can: but for databases, the files are never
+// written again.
 func link(from, to string) error {
-	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(to), 0o711); err != nil {
 		return err
 	}
 	part := to + ".part"
-	if exec.Command("cp", "-al", from, part).Run() != nil {
-		os.RemoveAll(part)
-		if out, err := exec.Command("cp", "-a", from, part).CombinedOutput(); err != nil {
-			return fmt.Errorf("copy %s: %w\n%s", from, err, out)
-		}
+	const script = `cp -al "$1" "$2" 2>/dev/null || { rm -rf "$2"; cp -a "$1" "$2"; }
+		find "$2" -name '*.db' -exec cp -a {} {}.new ';' -exec mv {}.new {} ';'`
+	if out, err := exec.Command("sh", "-ec", script, "sh", from, part).CombinedOutput(); err != nil {
+		return fmt.Errorf("copy %s: %w\n%s", from, err, out)
 	}
 	return os.Rename(part, to)
 }

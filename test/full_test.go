@@ -16,6 +16,7 @@ import (
 // The disk is full: what cannot be written is refused with the reason, what was acknowledged
 // stays, the server and its apps run on, and all is well again when there is room.
 func TestFullDisk(t *testing.T) {
+	t.Parallel()
 	if runtime.GOOS != "linux" || os.Getuid() != 0 {
 		t.Skip("a file system of its own needs root on Linux")
 	}
@@ -106,7 +107,7 @@ func beginSmall(t *testing.T, options string) *machine {
 			t.Error(err)
 		}
 	})
-	if err := warm(m); err != nil {
+	if err := warm(m, standard); err != nil {
 		t.Fatal(err)
 	}
 	beginOn(t, m, os.Environ())

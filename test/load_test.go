@@ -24,6 +24,7 @@ func deploys(t *testing.T) int {
 
 // Releases follow one another under 200 requests a second, and nobody notices.
 func TestDeploysDropNoRequest(t *testing.T) {
+	t.Parallel()
 	m := begin(t)
 	deployTicker(t, m, "busy")
 	ctx, stop := context.WithCancel(t.Context())

@@ -53,6 +53,7 @@ func axeSource(t *testing.T) string {
 // No page sticks out of a small screen, none keeps people with disabilities out, and Chinese
 // pages speak Chinese.
 func TestPages(t *testing.T) {
+	t.Parallel()
 	source := axeSource(t)
 	m := newcomer(t)
 	b := open(t, m)

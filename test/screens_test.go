@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -12,6 +11,8 @@ import (
 	"time"
 
 	"github.com/chromedp/chromedp"
+
+	"sampan.dev/sampan/internal/ui/uitest"
 
 	"sampan.dev/sampan/mesh/loadtest"
 )
@@ -66,7 +67,7 @@ func TestScreens(t *testing.T) {
 		t.Fatal(err)
 	}
 	m := begin(t)
-	c := camera{t: t, ctx: browser(t), url: m.url(), dir: dir}
+	c := camera{t: t, ctx: uitest.Browser(t), url: m.url(), dir: dir}
 	c.all([]screen{{name: "sign-in", path: "/-/sign-in"}})
 
 	scene(t, m)
@@ -213,21 +214,4 @@ func (c camera) shoot(file string, width int64) {
 	if err := os.WriteFile(filepath.Join(c.dir, file), png, 0o644); err != nil {
 		c.t.Fatal(err)
 	}
-}
-
-// browser starts a headless Chromium, which ends with the test.
-func browser(t *testing.T) context.Context {
-	t.Helper()
-	path, err := exec.LookPath("chromium")
-	if err != nil {
-		t.Skip("chromium is not installed")
-	}
-	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU,
-		chromedp.UserDataDir(t.TempDir()), chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true),
-		chromedp.WSURLReadTimeout(time.Minute))
-	ctx, end := chromedp.NewExecAllocator(t.Context(), options...)
-	t.Cleanup(end)
-	ctx, end = chromedp.NewContext(ctx)
-	t.Cleanup(end)
-	return ctx
 }

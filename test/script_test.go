@@ -1,10 +1,13 @@
 package test_test
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -19,6 +22,11 @@ import (
 var program string
 
 func TestMain(m *testing.M) {
+	// Stories are mostly waiting for programs: tell more of them at once than there are cores.
+	if err := flag.Set("test.parallel", strconv.Itoa(2+2*runtime.GOMAXPROCS(0))); err != nil {
+		panic(err)
+	}
+	flag.Parse()
 	dir, err := os.MkdirTemp("", "sampan-test-")
 	if err != nil {
 		panic(err)
@@ -42,7 +50,7 @@ func build(dir string) (string, error) {
 	cmd := exec.Command("go", "build", "-ldflags", "-s -w", "-o", file, "../cmd/sampan")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if raceEnabled {
-		cmd = exec.Command("go", "build", "-race", "-o", file, "../cmd/sampan")
+		cmd = exec.Command("go", "build", "-race", unraced, "-o", file, "../cmd/sampan")
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=1")
 	}
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -51,7 +59,11 @@ func build(dir string) (string, error) {
 	return file, nil
 }
 
+// unraced is the Makefile's UNRACED.
+const unraced = "-gcflags=github.com/moby/buildkit/frontend/dockerfile/builder=-race=false"
+
 func TestScripts(t *testing.T) {
+	t.Parallel()
 	var files []string
 	for _, glob := range []string{"../*/testdata/*.txtar", "../*/internal/*/testdata/*.txtar"} {
 		found, err := filepath.Glob(glob)
@@ -65,6 +77,7 @@ func TestScripts(t *testing.T) {
 
 // The scripts about records hold on PostgreSQL as well.
 func TestScriptsOnPostgres(t *testing.T) {
+	t.Parallel()
 	files := []string{"testdata/push.txtar", "testdata/backup.txtar"}
 	databases := make(chan string, 3*len(files)) // of each script, as many as it restores to
 	for range cap(databases) {
@@ -88,6 +101,7 @@ func params(files []string, setup func(*testscript.Env) error) testscript.Params
 		Setup:               setup,
 		Condition:           condition,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"bases":      bases,
 			"serve":      serve,
 			"crash":      ending(syscall.SIGKILL),
 			"stop":       ending(syscall.SIGTERM),
@@ -131,7 +145,7 @@ func setup(env *testscript.Env) error {
 	env.Setenv("SPAREPEER", spare.peer)
 	env.Defer(func() {
 		if err := m.end(); err != nil {
-			env.T().Log(err)
+			env.T().Fatal(err)
 		}
 	})
 	return nil
@@ -146,6 +160,9 @@ func condition(cond string) (bool, error) {
 	}
 	return false, fmt.Errorf("unknown condition %q", cond)
 }
+
+// bases gives the machine the base images and Node that an earlier server has made.
+func bases(ts *testscript.TestScript, _ bool, _ []string) { ts.Check(warm(of(ts), node, store)) }
 
 // serve starts the server and waits until it is ready: serve [FLAG…]. With ! it must refuse.
 func serve(ts *testscript.TestScript, neg bool, args []string) {

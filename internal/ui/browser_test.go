@@ -1,43 +1,22 @@
 package ui_test
 
 import (
-	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/chromedp/chromedp"
 
 	"sampan.dev/sampan/internal/ui"
+	"sampan.dev/sampan/internal/ui/uitest"
 	"sampan.dev/sampan/web"
 )
-
-// browser starts a headless Chromium, or skips the test on a machine without one.
-func browser(t *testing.T) context.Context {
-	t.Helper()
-	path, err := exec.LookPath("chromium")
-	if err != nil {
-		t.Skip("chromium is not installed")
-	}
-	opts := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU,
-		chromedp.UserDataDir(t.TempDir()), chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true),
-		chromedp.WSURLReadTimeout(time.Minute))
-	ctx, cancelAllocator := chromedp.NewExecAllocator(t.Context(), opts...)
-	t.Cleanup(cancelAllocator)
-	ctx, cancel := chromedp.NewContext(ctx)
-	t.Cleanup(cancel)
-	ctx, cancelTime := context.WithTimeout(ctx, 2*time.Minute)
-	t.Cleanup(cancelTime)
-	return ctx
-}
 
 // TestBrowser looks at what only a browser shows: that scripts work under the content
 // security policy, and that no page is wider than a telephone.
 func TestBrowser(t *testing.T) {
-	s, ctx := newSite(t), browser(t)
+	s, ctx := newSite(t), uitest.Browser(t)
 	do := func(t *testing.T, steps ...chromedp.Action[chromedp.Void]) {
 		t.Helper()
 		if err := chromedp.Do(ctx, steps...); err != nil {
@@ -100,7 +79,7 @@ func TestScreens(t *testing.T) {
 	if dir == "" {
 		t.Skip("SCREENS is not set")
 	}
-	s, ctx := newSite(t), browser(t)
+	s, ctx := newSite(t), uitest.Browser(t)
 	for _, width := range []int64{360, 1440, 1920} {
 		for _, theme := range []string{"light", "dark"} {
 			err := chromedp.Do(ctx, chromedp.Navigate(s.URL+"/form"), chromedp.Click(`button[value="`+theme+`"]`),
