@@ -82,9 +82,9 @@ func (s source) Resolve(ctx context.Context, _ int64, rev string) (string, error
 	return s.git(ctx, "rev-parse", rev)
 }
 
-func (s source) Checkout(ctx context.Context, _ int64, commit, dir string) error {
+func (s source) Checkout(ctx context.Context, _ int64, commit, dir string) (time.Time, error) {
 	_, err := s.git(ctx, "--work-tree="+dir, "checkout", "-f", commit, "--", ".")
-	return err
+	return time.Unix(1_700_000_000, 0), err
 }
 
 func (s source) Init(dir string) error { return exec.Command("git", "init", "-q", "--bare", dir).Run() }

@@ -34,6 +34,19 @@ func fill[T ~int64](v *T, by T) {
 	}
 }
 
+// dated is the time that files and images get. Whoever commits writes any date; formats know
+// those from 1970 to 9999.
+func dated(t time.Time) time.Time {
+	first, last := time.Unix(0, 0), time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC)
+	switch {
+	case t.Before(first):
+		return first
+	case t.After(last):
+		return last
+	}
+	return t
+}
+
 // mostFiles is how many a tree may have.
 const mostFiles = 200_000
 
@@ -46,9 +59,7 @@ func (b *Builder) Build(ctx context.Context, req Request) (Result, error) {
 	if req.Output == nil {
 		req.Output = io.Discard
 	}
-	if req.Time.IsZero() {
-		req.Time = time.Unix(0, 0)
-	}
+	req.Time = dated(req.Time)
 	req.Limits = req.Limits.defaults()
 	done, err := b.turns.Take(ctx, req.Cache)
 	if err != nil {

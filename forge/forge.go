@@ -253,14 +253,9 @@ func (f *Forge) Resolve(ctx context.Context, repo int64, rev string) (string, er
 	return f.repos.Git(repo).Resolve(ctx, rev)
 }
 
-// Checkout writes the files of a commit into dir, without a .git.
-func (f *Forge) Checkout(ctx context.Context, repo int64, commit, dir string) error {
+// Checkout writes the files of a commit into dir, without a .git, and tells when it was committed.
+func (f *Forge) Checkout(ctx context.Context, repo int64, commit, dir string) (time.Time, error) {
 	return f.repos.Git(repo).Checkout(ctx, commit, dir)
-}
-
-// CheckoutRemote is Checkout from a Remote's directory; in its Gate, env is what the Gate got.
-func (f *Forge) CheckoutRemote(ctx context.Context, gitDir string, env []string, commit, dir string) error {
-	return f.git.At(gitDir).With(env).Checkout(ctx, commit, dir)
 }
 
 // SSHAddr is where the SSH door is open; nil when there is none.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -325,8 +326,10 @@ func TestGateDecides(t *testing.T) {
 			return forge.Remote{Dir: dir + "/app.git", Gate: func(ctx context.Context, p forge.Push, quarantine []string, out io.Writer) error {
 				env = quarantine
 				to := t.TempDir()
-				if err := s.forge.CheckoutRemote(ctx, dir+"/app.git", quarantine, p.Updates[0].New, to); err != nil {
-					return err
+				checkout := exec.CommandContext(ctx, "git", "--git-dir="+dir+"/app.git", "--work-tree="+to, "checkout", p.Updates[0].New, "--", ".")
+				checkout.Env = append(os.Environ(), quarantine...)
+				if out, err := checkout.CombinedOutput(); err != nil {
+					return fmt.Errorf("%w: %s", err, out)
 				}
 				fmt.Fprintln(out, "-----> building")
 				if _, err := filepath.Glob(to + "/broken"); err != nil {

@@ -83,8 +83,8 @@ func Backup(ctx context.Context, cfg Config, w io.Writer) error {
 	if _, err := archive.Write(manifest); err != nil {
 		return err
 	}
-	for name, file := range map[string]string{recordsName: records, intentionsName: intentions} {
-		if err := addFile(archive, file, name); err != nil {
+	for _, file := range []string{records, intentions} {
+		if err := addFile(archive, file, filepath.Base(file)); err != nil {
 			return err
 		}
 	}

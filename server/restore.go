@@ -44,7 +44,10 @@ func Restore(ctx context.Context, cfg Config, r io.Reader) (m Manifest, err erro
 	if err := kv.Restore(kvConfig(cfg), intentions); err != nil {
 		return m, err
 	}
-	return m, errors.Join(os.Remove(records), os.Remove(intentions))
+	if err := errors.Join(os.Remove(records), os.Remove(intentions)); err != nil {
+		return m, err
+	}
+	return m, syncDirectories(cfg.Data)
 }
 
 func clear(dir string) error {
@@ -92,7 +95,12 @@ func unpack(ctx context.Context, data string, r io.Reader) (m Manifest, err erro
 		}
 		name := strings.TrimPrefix(header.Name, filesPrefix)
 		found[name] = true
-		if err := unpackFile(root, name, header, archive); err != nil {
+		err = unpackFile(root, name, header, archive)
+		var broken *brokenArchive
+		if errors.As(err, &broken) {
+			return m, notBackup(broken.err)
+		}
+		if err != nil {
 			return m, fmt.Errorf("restore %s: %w", name, err)
 		}
 	}
@@ -115,6 +123,35 @@ func unpackFile(root *os.Root, name string, header *tar.Header, r io.Reader) err
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(f, r)
+	_, err = io.Copy(f, archiveReader{r})
 	return errors.Join(err, f.Sync(), f.Close())
+}
+
+// A brokenArchive is an error of reading, to be told from those of writing.
+type brokenArchive struct{ err error }
+
+func (b *brokenArchive) Error() string { return b.err.Error() }
+
+type archiveReader struct{ io.Reader }
+
+func (a archiveReader) Read(p []byte) (int, error) {
+	n, err := a.Reader.Read(p)
+	if err != nil && err != io.EOF {
+		err = &brokenArchive{err}
+	}
+	return n, err
+}
+
+// syncDirectories makes the names of all files below dir survive a loss of power.
+func syncDirectories(dir string) error {
+	return filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
+		if err != nil || !d.IsDir() {
+			return err
+		}
+		f, err := os.Open(name)
+		if err != nil {
+			return err
+		}
+		return errors.Join(f.Sync(), f.Close())
+	})
 }

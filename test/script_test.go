@@ -104,7 +104,7 @@ func params(files []string, setup func(*testscript.Env) error) testscript.Params
 			"bases":      bases,
 			"serve":      serve,
 			"crash":      ending(syscall.SIGKILL),
-			"stop":       ending(syscall.SIGTERM),
+			"halt":       ending(syscall.SIGTERM),
 			"login":      login,
 			"as":         as,
 			"sampan":     sampan,

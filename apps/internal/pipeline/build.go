@@ -21,14 +21,39 @@ import (
 func (p *Pipeline) do(ctx context.Context, j *job) {
 	began := time.Now()
 	release, err := p.ship(ctx, j)
-	if err != nil && ctx.Err() == nil {
-		p.report(j, err)
-	}
-	if err == nil {
+	switch {
+	case err == nil:
 		j.out.Line("-----> %s deployed in %.1f s", p.cfg.URL(p.cfg.Host(j.app)), time.Since(began).Seconds())
+	case ctx.Err() == nil:
+		p.report(j, err)
+	default:
+		err = p.interrupt(ctx, j, release)
 	}
 	p.finish(j, release, err)
 }
+
+// interrupt ends a job for a server that stops. The next server goes on with it, unless the
+// push itself waits for the result: that one is refused, so its release must not come later.
+func (p *Pipeline) interrupt(ctx context.Context, j *job, r catalog.Release) error {
+	if !strings.HasPrefix(j.build.Cause, GateCause) {
+		j.out.Line(" !     The server is stopping. It goes on with this when it is back.")
+		return fault.Unavailable("the server is stopping").Try("it goes on with this when it is back")
+	}
+	j.out.Line(" !     The server is stopping. Push again when it is back.")
+	stopping := fault.Unavailable("the server is stopping").Try("push again when it is back")
+	if r.Version == 0 {
+		return stopping
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWrites)
+	defer cancel()
+	if err := p.cfg.Controller.Drop(ctx, j.app, r.Version); err != nil {
+		return errors.Join(stopping, err)
+	}
+	return errors.Join(stopping, p.cfg.Catalog.Settle(ctx, j.app.ID, r.Version, catalog.Failed, stopping.Message))
+}
+
+// lastWrites is how long what must be written at a stop may take.
+const lastWrites = 3 * time.Second
 
 func (p *Pipeline) ship(ctx context.Context, j *job) (_ catalog.Release, err error) {
 	defer func() {
@@ -84,7 +109,7 @@ func (p *Pipeline) compile(ctx context.Context, j *job) (catalog.Result, error) 
 			return catalog.Result{}, err
 		}
 		j.tree = tree
-		if err := p.cfg.Checkout(ctx, j.app, j.build.SHA, tree); err != nil {
+		if j.committed, err = p.cfg.Checkout(ctx, j.app, j.build.SHA, tree); err != nil {
 			return catalog.Result{}, err
 		}
 	}
@@ -97,7 +122,7 @@ func (p *Pipeline) compile(ctx context.Context, j *job) (catalog.Result, error) 
 		return catalog.Result{}, err
 	}
 	r, err := p.cfg.Builder.Build(ctx, build.Request{
-		Cache: j.app.UUID, Tree: j.tree, Commit: j.build.SHA, Time: j.build.Created, Env: cfg.Settings.Values,
+		Cache: j.app.UUID, Tree: j.tree, Commit: j.build.SHA, Time: j.committed, Env: cfg.Settings.Values,
 		Name: "sampan/" + j.app.Name, Output: j.out,
 	})
 	if err != nil {

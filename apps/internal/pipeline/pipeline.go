@@ -19,6 +19,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -41,8 +42,9 @@ type Config struct {
 	Dir        string // for trees while they are built
 	Isolated   bool
 	Log        *slog.Logger
-	// Checkout writes the files of a build's commit; after a crash it is all there is.
-	Checkout func(ctx context.Context, a catalog.App, commit, dir string) error
+	// Checkout writes the files of a build's commit and tells when it was committed; after a
+	// crash it is all there is.
+	Checkout func(ctx context.Context, a catalog.App, commit, dir string) (time.Time, error)
 	URL      func(host string) string
 	Host     func(a catalog.App) string
 }
@@ -69,13 +71,14 @@ type line struct {
 
 // A job is one build on its way.
 type job struct {
-	app     catalog.App
-	build   catalog.Build
-	tree    string // checked out already; empty: not yet
-	out     *transcript.Transcript
-	done    chan struct{}
-	release catalog.Release
-	err     error
+	app       catalog.App
+	build     catalog.Build
+	tree      string    // checked out already; empty: not yet
+	committed time.Time // known with the tree
+	out       *transcript.Transcript
+	done      chan struct{}
+	release   catalog.Release
+	err       error
 }
 
 // New makes a Pipeline; work begins with Run.
@@ -141,7 +144,7 @@ type Request struct {
 	SHA    string
 	Branch string
 	// Checkout writes the tree at once, for commits that will not be found later.
-	Checkout func(ctx context.Context, dir string) error
+	Checkout func(ctx context.Context, dir string) (time.Time, error)
 }
 
 // A Ticket follows one build to its end.
@@ -163,7 +166,7 @@ func (p *Pipeline) Submit(ctx context.Context, a catalog.App, r Request) (*Ticke
 	}
 	if r.Checkout != nil {
 		if j.tree, err = p.tree(j.build); err == nil {
-			err = r.Checkout(ctx, j.tree)
+			j.committed, err = r.Checkout(ctx, j.tree)
 		}
 	}
 	if err == nil {

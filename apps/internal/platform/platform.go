@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/sync/errgroup"
@@ -43,7 +44,8 @@ type Source interface {
 	// May says why who may not act on a repository; nil when they may.
 	May(ctx context.Context, who identity.Who, act identity.Action, repo int64) error
 	Resolve(ctx context.Context, repo int64, revision string) (commit string, err error)
-	Checkout(ctx context.Context, repo int64, commit, dir string) error
+	// Checkout writes the files of a commit into dir and tells when it was committed.
+	Checkout(ctx context.Context, repo int64, commit, dir string) (time.Time, error)
 	// Init makes an empty bare repository.
 	Init(dir string) error
 }
@@ -168,8 +170,8 @@ func (p *Platform) remote(a catalog.App) remote.Remote {
 	return remote.Remote{Dir: filepath.Join(p.cfg.Dir, "remotes", a.Key()+".git")}
 }
 
-// checkout writes the files of a commit of an app.
-func (p *Platform) checkout(ctx context.Context, a catalog.App, commit, dir string) error {
+// checkout writes the files of a commit of an app and tells when it was committed.
+func (p *Platform) checkout(ctx context.Context, a catalog.App, commit, dir string) (time.Time, error) {
 	if a.Repo != 0 {
 		return p.cfg.Source.Checkout(ctx, a.Repo, commit, dir)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"sampan.dev/sampan/apps/internal/catalog"
 	"sampan.dev/sampan/apps/internal/pipeline"
@@ -86,8 +87,8 @@ func (p *Platform) Follow(ctx context.Context, push Push, out io.Writer) error {
 			continue
 		}
 		if _, err := t.Follow(ctx, out); err != nil {
-			if ctx.Err() != nil {
-				return nil // the client is gone; the deploy goes on
+			if ctx.Err() != nil || fault.Is(err, fault.KindUnavailable) {
+				return nil // the client is gone, or the server goes; the deploy goes on
 			}
 			fmt.Fprintf(out, " !     The push is kept, but %s still serves what it served before.\n", apps[i].Name)
 		}
@@ -135,7 +136,7 @@ func (p *Platform) Gate(ctx context.Context, name string, push Push, env []strin
 	source.Env = env
 	t, err := p.pipeline.Submit(ctx, a, pipeline.Request{
 		Author: push.Pusher, Cause: pipeline.GateCause + push.ID, SHA: deploy[0].New, Branch: deploy[0].branch(),
-		Checkout: func(ctx context.Context, dir string) error { return source.Checkout(ctx, deploy[0].New, dir) },
+		Checkout: func(ctx context.Context, dir string) (time.Time, error) { return source.Checkout(ctx, deploy[0].New, dir) },
 	})
 	if err != nil {
 		return err

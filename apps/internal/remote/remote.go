@@ -13,7 +13,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
+	"time"
 
 	"sampan.dev/sampan/internal/fault"
 )
@@ -26,19 +28,28 @@ type Remote struct {
 
 var objectName = regexp.MustCompile(`^[0-9a-f]{40}([0-9a-f]{24})?$`)
 
-// Checkout writes the files of a commit into dir, which exists and is empty.
-func (r Remote) Checkout(ctx context.Context, commit, dir string) error {
+// Checkout writes the files of a commit into dir, which exists and is empty, and tells when it
+// was committed.
+func (r Remote) Checkout(ctx context.Context, commit, dir string) (committed time.Time, err error) {
 	if !objectName.MatchString(commit) {
-		return fault.Invalid("%q is not the name of a commit", commit)
+		return committed, fault.Invalid("%q is not the name of a commit", commit)
 	}
 	index := filepath.Join(filepath.Dir(dir), filepath.Base(dir)+".index")
 	defer os.Remove(index)
-	_, err := r.git(ctx, []string{"GIT_INDEX_FILE=" + index, "GIT_WORK_TREE=" + dir},
+	_, err = r.git(ctx, []string{"GIT_INDEX_FILE=" + index, "GIT_WORK_TREE=" + dir},
 		"-c", "core.bare=false", "-c", "core.autocrlf=false", "read-tree", "--reset", "-u", commit)
 	if err != nil {
-		return fmt.Errorf("check out %.7s: %w", commit, err)
+		return committed, fmt.Errorf("check out %.7s: %w", commit, err)
 	}
-	return nil
+	out, err := r.git(ctx, nil, "show", "--no-patch", "--format=%ct", commit)
+	if err != nil {
+		return committed, fmt.Errorf("date %.7s: %w", commit, err)
+	}
+	seconds, err := strconv.ParseInt(strings.TrimSpace(out), 10, 64)
+	if err != nil {
+		return committed, fmt.Errorf("date %.7s: %w", commit, err)
+	}
+	return time.Unix(seconds, 0), nil
 }
 
 // Resolve finds the commit of a branch.

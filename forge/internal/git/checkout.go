@@ -5,34 +5,35 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"sampan.dev/sampan/forge/internal/wire"
 )
 
-// Checkout writes the files of a commit into a directory, which is made when missing.
-// There is no .git in it; submodules are empty directories.
-func (r Repo) Checkout(ctx context.Context, commit, dir string) error {
+// Checkout writes the files of a commit into a directory, which is made when missing, and
+// tells when it was committed. There is no .git in it; submodules are empty directories.
+func (r Repo) Checkout(ctx context.Context, commit, dir string) (committed time.Time, err error) {
 	if !wire.ValidID(commit) {
-		return fmt.Errorf("check out %q: %w", commit, ErrNotFound)
+		return committed, fmt.Errorf("check out %q: %w", commit, ErrNotFound)
 	}
-	dir, err := filepath.Abs(dir)
-	if err != nil {
-		return err
+	if dir, err = filepath.Abs(dir); err != nil {
+		return committed, err
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return full(fmt.Errorf("check out: %w", err))
+		return committed, full(fmt.Errorf("check out: %w", err))
 	}
 	// An index of its own, outside of the repository: checkouts run at the same time.
 	tmp, err := os.MkdirTemp("", "sampan-index-")
 	if err != nil {
-		return full(fmt.Errorf("check out: %w", err))
+		return committed, full(fmt.Errorf("check out: %w", err))
 	}
 	defer os.RemoveAll(tmp)
 	w := r.With([]string{"GIT_WORK_TREE=" + dir, "GIT_INDEX_FILE=" + filepath.Join(tmp, "index")})
 	if _, err := w.output(ctx, nil, "-c", "core.bare=false", "read-tree", "--reset", "-u", commit); err != nil {
-		return fmt.Errorf("check out %s: %w", commit, err)
+		return committed, fmt.Errorf("check out %s: %w", commit, err)
 	}
-	return nil
+	c, err := r.Commit(ctx, commit)
+	return c.Committed, err
 }
 
 // maxPacks is how many packs may lie beside each other before they are joined.

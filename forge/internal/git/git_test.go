@@ -179,8 +179,12 @@ func TestCheckout(t *testing.T) {
 	dir, head := history(t)
 	receive(t, r, dir, head, "refs/heads/main")
 	to := filepath.Join(t.TempDir(), "work")
-	if err := r.Checkout(t.Context(), head, to); err != nil {
+	committed, err := r.Checkout(t.Context(), head, to)
+	if err != nil {
 		t.Fatal(err)
+	}
+	if c, err := r.Commit(t.Context(), head); err != nil || !committed.Equal(c.Committed) || committed.IsZero() {
+		t.Errorf("it was committed at %v, not %v (%v)", c.Committed, committed, err)
 	}
 	text, err := os.ReadFile(filepath.Join(to, "cmd/hello/main.go"))
 	if err != nil || !strings.Contains(string(text), "println") {
