@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 
 	"go.etcd.io/etcd/server/v3/embed"
@@ -12,8 +13,8 @@ import (
 )
 
 // logger makes etcd log through log. etcd narrates every start in a hundred lines of level
-// info, and warns of what is meant here; it calls the end of
-// its listeners an error when it is closed. All that is for debugging.
+// info, and warns of what is meant here; it calls the end of its listeners an error when it is
+// closed. All that is for debugging.
 func logger(log *slog.Logger, end *ending) func(*embed.Config) error {
 	lg := zap.New(core{log, end}, zap.WithFatalHook(end), zap.WithPanicHook(end))
 	return embed.NewZapLoggerBuilder(lg)
@@ -25,12 +26,18 @@ type core struct {
 	end *ending
 }
 
-func (c core) level(l zapcore.Level) slog.Level {
+// premature is what etcd complains of when it asks a new store for its version before the first
+// entry is in it. It asks again.
+var premature = []string{"Failed to detect schema version", "failed to update storage version"}
+
+func (c core) level(e zapcore.Entry) slog.Level {
 	phase := c.end.phase.Load()
 	switch {
-	case l >= zapcore.ErrorLevel && phase != closing:
+	case slices.Contains(premature, e.Message):
+		return slog.LevelDebug
+	case e.Level >= zapcore.ErrorLevel && phase != closing:
 		return slog.LevelError
-	case l == zapcore.WarnLevel && phase == running:
+	case e.Level == zapcore.WarnLevel && phase == running:
 		return slog.LevelInfo
 	default:
 		return slog.LevelDebug
@@ -38,7 +45,7 @@ func (c core) level(l zapcore.Level) slog.Level {
 }
 
 func (c core) Enabled(l zapcore.Level) bool {
-	return c.log.Enabled(context.Background(), c.level(l))
+	return c.log.Enabled(context.Background(), c.level(zapcore.Entry{Level: l}))
 }
 
 func (c core) With(fields []zapcore.Field) zapcore.Core {
@@ -46,14 +53,14 @@ func (c core) With(fields []zapcore.Field) zapcore.Core {
 }
 
 func (c core) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.CheckedEntry {
-	if c.Enabled(e.Level) {
+	if c.log.Enabled(context.Background(), c.level(e)) {
 		return ce.AddCore(e, c)
 	}
 	return ce
 }
 
 func (c core) Write(e zapcore.Entry, fields []zapcore.Field) error {
-	c.log.LogAttrs(context.Background(), c.level(e.Level), "etcd: "+e.Message, attrs(fields)...)
+	c.log.LogAttrs(context.Background(), c.level(e), "etcd: "+e.Message, attrs(fields)...)
 	return nil
 }
 
