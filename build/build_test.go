@@ -156,6 +156,7 @@ func conform(t *testing.T, p place, e example) {
 }
 
 func TestOnHost(t *testing.T) {
+	t.Parallel() // beside TestInContainers alone: the others share their directories
 	p := onHost(t)
 	for _, e := range examples {
 		if e.builder != "Dockerfile" {

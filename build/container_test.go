@@ -68,6 +68,7 @@ func supervisor(t testing.TB, dir string) string {
 }
 
 func TestInContainers(t *testing.T) {
+	t.Parallel()
 	p := inContainers(t)
 	for _, e := range examples {
 		t.Run(e.name, func(t *testing.T) {
