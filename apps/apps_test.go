@@ -1,6 +1,7 @@
 package apps_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -456,6 +457,62 @@ func TestAReleaseThatDoesNotBecomeReadyNeverServes(t *testing.T) {
 				t.Errorf("meanwhile the app answers %d %q", status, body)
 			}
 		})
+	}
+}
+
+// What old releases ran does not fill the disk, and can be gone back to all the same.
+func TestOldReleasesAreFreed(t *testing.T) {
+	w := newWorld(t)
+	w.want(http.StatusCreated, "POST", "/v2/apps/", map[string]string{"id": "hello"}, nil)
+	w.want(http.StatusOK, "POST", "/v2/apps/hello/source/", map[string]string{"repository": "ann/hello"}, nil)
+	for n := range 12 {
+		w.push(w.commit(app(fmt.Sprint("answer ", n))))
+	}
+	results := func() int {
+		t.Helper()
+		found, err := filepath.Glob(filepath.Join(w.dir, "build", "apps", "*", "results", "*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(found)
+	}
+	if n := results(); n != 10 {
+		t.Errorf("after 12 deploys there are the results of %d builds", n)
+	}
+	w.want(http.StatusCreated, "POST", "/v2/apps/hello/releases/rollback/", map[string]int{"version": 2}, nil)
+	if status, body := w.get("hello.localhost"); status != http.StatusOK || body != "answer 0" {
+		t.Errorf("after the rollback to v2 the app answers %d %q", status, body)
+	}
+	w.want(http.StatusNoContent, "DELETE", "/v2/apps/hello/", nil, nil)
+	if n := results(); n != 0 {
+		t.Errorf("the destroyed app leaves the results of %d builds", n)
+	}
+}
+
+// An app can be destroyed while it is built.
+func TestDestroyedInTheMiddleOfABuild(t *testing.T) {
+	w := newWorld(t)
+	w.want(http.StatusCreated, "POST", "/v2/apps/", map[string]string{"id": "hello"}, nil)
+	w.want(http.StatusOK, "POST", "/v2/apps/hello/source/", map[string]string{"repository": "ann/hello"}, nil)
+	files := app("never")
+	files["package.json"] = `{"name": "hello", "scripts": {"start": "node server.js", "build": "echo building && sleep 1000"}}`
+	sha := w.commit(files)
+	out, in := io.Pipe()
+	ended := make(chan error, 1)
+	go func() {
+		p := apps.Push{ID: sha[:12], Repo: 1, Pusher: "ann", Updates: []apps.Update{{Ref: "refs/heads/main", New: sha}}}
+		ended <- w.apps.Follow(context.Background(), p, in)
+		in.Close()
+	}()
+	var text strings.Builder
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		fmt.Fprintln(&text, lines.Text())
+		if strings.TrimSpace(lines.Text()) == "building" {
+			w.want(http.StatusNoContent, "DELETE", "/v2/apps/hello/", nil, nil)
+		}
+	}
+	if err := <-ended; err != nil || !strings.Contains(text.String(), "the app was destroyed meanwhile") {
+		t.Errorf("the push ends with %v and says\n%s", err, &text)
 	}
 }
 

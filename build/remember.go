@@ -41,8 +41,9 @@ func (b *Builder) recall(ctx context.Context, req Request) (Result, bool) {
 		return Result{}, false
 	}
 	if b.cfg.Engine != nil {
+		// Another app may have an equal image: this one's must have a name of its own.
 		_, digest, _ := strings.Cut(r.Image, "@")
-		_, err = b.cfg.Engine.Image(ctx, digest)
+		err = b.cfg.Engine.Tag(ctx, digest, req.Name)
 	} else {
 		_, err = os.Stat(r.Dir)
 	}

@@ -61,26 +61,20 @@ func (e *Engine) Assemble(ctx context.Context, ref, base string, layers []Layer,
 	return i, e.tell(err, "image", "build", i.ID, ref)
 }
 
-// RemoveImage takes a name away, or all names when ref is an ID. The bytes go with the last
-// name, which a container holds.
+// RemoveImage takes a name away, those of a repository for NAME@DIGEST, or all names when ref
+// is an ID. The bytes go with the last name, which a container holds.
 func (e *Engine) RemoveImage(ctx context.Context, ref string) error {
-	i, err := e.images.Image(ctx, ref)
+	r, err := e.images.Removal(ctx, ref)
 	if err != nil {
 		return err
 	}
-	if c, ok := e.using(i.ID); ok {
-		names, err := e.images.Names(ctx, i)
-		if err != nil {
-			return fmt.Errorf("count the names of image %s: %w", ref, err)
-		}
-		if names < 2 {
-			return fault.Conflict("container %s uses the image %s", c, ref).Try("remove the container first")
-		}
+	if c, ok := e.using(r.Image.ID); ok && r.Last {
+		return fault.Conflict("container %s uses the image %s", c, ref).Try("remove the container first")
 	}
-	if err := e.images.Remove(ctx, ref); err != nil {
+	if err := e.images.Remove(ctx, r); err != nil {
 		return err
 	}
-	return e.tell(e.sweep(ctx), "image", "delete", i.ID, ref)
+	return e.tell(e.sweep(ctx), "image", "delete", r.Image.ID, ref)
 }
 
 // using names a container that is made from an image.

@@ -32,9 +32,14 @@ func (p *Pipeline) do(ctx context.Context, j *job) {
 	p.finish(j, release, err)
 }
 
-// interrupt ends a job for a server that stops. The next server goes on with it, unless the
-// push itself waits for the result: that one is refused, so its release must not come later.
+// interrupt ends a job whose app was destroyed, or for a server that stops. The next server goes
+// on with it, unless the push itself waits for the result: that one is refused, so its release
+// must not come later.
 func (p *Pipeline) interrupt(ctx context.Context, j *job, r catalog.Release) error {
+	if destroyed, ok := fault.Of(context.Cause(ctx)); ok {
+		p.report(j, destroyed)
+		return destroyed
+	}
 	if !strings.HasPrefix(j.build.Cause, GateCause) {
 		j.out.Line(" !     The server is stopping. It goes on with this when it is back.")
 		return fault.Unavailable("the server is stopping").Try("it goes on with this when it is back")
@@ -85,6 +90,9 @@ func (p *Pipeline) ship(ctx context.Context, j *job) (_ catalog.Release, err err
 		return release, err
 	}
 	err = p.cfg.Controller.Deploy(ctx, j.app, release.Version, counts, func(text string) { j.out.Line("%s", text) })
+	if err == nil {
+		p.tidy(ctx, j.app)
+	}
 	return release, err
 }
 

@@ -66,7 +66,8 @@ type Pipeline struct {
 type line struct {
 	waiting []*job
 	busy    bool
-	deploy  chan struct{} // holds one token: who has it may make a release
+	abort   context.CancelCauseFunc // of the job that is worked on
+	deploy  chan struct{}           // holds one token: who has it may make a release
 }
 
 // A job is one build on its way.
@@ -135,6 +136,23 @@ func (p *Pipeline) Forget(app int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.lines, app)
+}
+
+// Abort ends the builds of an app that is being destroyed.
+func (p *Pipeline) Abort(app int64) {
+	destroyed := fault.Conflict("the app was destroyed meanwhile")
+	p.mu.Lock()
+	var waiting []*job
+	if l := p.lines[app]; l != nil {
+		waiting, l.waiting = l.waiting, nil
+		if l.abort != nil {
+			l.abort(destroyed)
+		}
+	}
+	p.mu.Unlock()
+	for _, j := range waiting {
+		p.finish(j, catalog.Release{}, destroyed)
+	}
 }
 
 // Request asks for a build.
@@ -278,11 +296,14 @@ func (p *Pipeline) work(ctx context.Context, l *line) {
 		j := l.waiting[len(l.waiting)-1]
 		older := l.waiting[:len(l.waiting)-1]
 		l.waiting = nil
+		work, cancel := context.WithCancelCause(ctx)
+		l.abort = cancel
 		p.mu.Unlock()
 		for _, o := range older {
 			p.supersede(ctx, o, j)
 		}
-		p.do(ctx, j)
+		p.do(work, j)
+		cancel(nil)
 	}
 }
 

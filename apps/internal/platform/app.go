@@ -154,6 +154,10 @@ func (p *Platform) free(ctx context.Context, a catalog.App) error {
 			p.cfg.Log.Warn("could not discard what a build left", "app", a.Name, "artifact", artifact, "err", err)
 		}
 	}
+	p.pipeline.Abort(a.ID)
+	if err := p.cfg.Builder.Forget(ctx, a.UUID); err != nil {
+		return err
+	}
 	for _, b := range builds {
 		if err := p.pipeline.Discard(b); err != nil {
 			return err

@@ -113,6 +113,15 @@ func (s *Store) byDigest(ctx context.Context, ref string) (Image, error) {
 	if len(hex) < 4 || strings.Trim(hex, "0123456789abcdef") != "" {
 		return Image{}, missing
 	}
+	if len(hex) == 64 {
+		records, err := s.records().List(ctx, "target.digest==sha256:"+hex)
+		if err != nil {
+			return Image{}, fmt.Errorf("look up image %s: %w", ref, err)
+		}
+		if len(records) > 0 {
+			return s.load(ctx, records[0].Target, namesOf(records))
+		}
+	}
 	all, err := s.Images(ctx)
 	if err != nil {
 		return Image{}, err
@@ -130,6 +139,14 @@ func (s *Store) byDigest(ctx context.Context, ref string) (Image, error) {
 		return found[0], nil
 	}
 	return Image{}, fault.Invalid("%s is the beginning of %d images", ref, len(found)).Try("write more of it")
+}
+
+func namesOf(records []images.Image) []string {
+	names := make([]string, len(records))
+	for i, record := range records {
+		names[i] = record.Name
+	}
+	return names
 }
 
 // Images lists all, the newest first.
@@ -181,33 +198,62 @@ func (s *Store) Tag(ctx context.Context, ref, name string) error {
 	return s.name(ctx, full, target)
 }
 
-// Remove takes a name away, or all names when ref is an ID. The bytes go with the last name.
-func (s *Store) Remove(ctx context.Context, ref string) error {
+// A Removal is the names that an image loses, and whether none is left.
+type Removal struct {
+	Image Image
+	Last  bool
+	names []string
+}
+
+// Removal says what removing ref would do: a name goes alone, NAME@DIGEST takes the names that
+// the repository NAME gives that image, and an ID takes all. The bytes go with the last name.
+func (s *Store) Removal(ctx context.Context, ref string) (Removal, error) {
 	image, err := s.Image(ctx, ref)
 	if err != nil {
-		return err
+		return Removal{}, err
 	}
 	records, err := s.records().List(ctx, "target.digest=="+image.Digest)
 	if err != nil {
-		return fmt.Errorf("list the names of image %s: %w", ref, err)
+		return Removal{}, fmt.Errorf("list the names of image %s: %w", ref, err)
 	}
-	name, _ := normal(ref)
-	named := slices.ContainsFunc(records, func(r images.Image) bool { return r.Name == name })
+	full, _ := normal(ref)
+	meant := func(name string) bool { return true }
+	switch {
+	case slices.ContainsFunc(records, func(r images.Image) bool { return r.Name == full }):
+		meant = func(name string) bool { return name == full }
+	case strings.Contains(ref, "@"):
+		meant = func(name string) bool { return repository(name) == repository(full) }
+	}
+	r := Removal{Image: image}
 	for _, record := range records {
-		if named && record.Name != name {
-			continue
+		if meant(record.Name) {
+			r.names = append(r.names, record.Name)
 		}
-		if err := s.records().Delete(ctx, record.Name); err != nil && !errdefs.IsNotFound(err) {
-			return fmt.Errorf("remove image %s: %w", record.Name, err)
+	}
+	if len(r.names) == 0 {
+		return Removal{}, fault.NotFound("there is no image %s here", ref)
+	}
+	r.Last = len(r.names) == len(records)
+	return r, nil
+}
+
+// Remove does what r says.
+func (s *Store) Remove(ctx context.Context, r Removal) error {
+	for _, name := range r.names {
+		if err := s.records().Delete(ctx, name); err != nil && !errdefs.IsNotFound(err) {
+			return fmt.Errorf("remove image %s: %w", name, err)
 		}
 	}
 	return nil
 }
 
-// Names counts how often an image is named, so that the last name can be told.
-func (s *Store) Names(ctx context.Context, image Image) (int, error) {
-	records, err := s.records().List(ctx, "target.digest=="+image.Digest)
-	return len(records), err
+// repository is a full name without its tag and digest.
+func repository(full string) string {
+	named, err := reference.ParseNormalizedNamed(full)
+	if err != nil {
+		return full
+	}
+	return named.Name()
 }
 
 func (s *Store) records() images.Store { return s.store.Client.ImageService() }
@@ -251,11 +297,7 @@ func (s *Store) name(ctx context.Context, full string, target ocispec.Descriptor
 
 // keep gives an image that is about to lose a name one by digest.
 func (s *Store) keep(ctx context.Context, old images.Image) error {
-	repository, _, _ := strings.Cut(old.Name, "@")
-	if named, err := reference.ParseNormalizedNamed(repository); err == nil {
-		repository = named.Name()
-	}
-	_, err := s.records().Create(ctx, images.Image{Name: repository + "@" + old.Target.Digest.String(), Target: old.Target})
+	_, err := s.records().Create(ctx, images.Image{Name: repository(old.Name) + "@" + old.Target.Digest.String(), Target: old.Target})
 	if err != nil && !errdefs.IsAlreadyExists(err) {
 		return fmt.Errorf("keep the image that was %s: %w", old.Name, err)
 	}

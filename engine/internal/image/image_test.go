@@ -80,6 +80,17 @@ func TestAssembleIsDeterministicAndReadsAKnownLayerOnce(t *testing.T) {
 	}
 }
 
+func remove(t *testing.T, s *image.Store, ref string) {
+	t.Helper()
+	r, err := s.Removal(t.Context(), ref)
+	if err == nil {
+		err = s.Remove(t.Context(), r)
+	}
+	if err != nil {
+		t.Fatalf("remove %s: %v", ref, err)
+	}
+}
+
 func TestAnImageGoesWithItsLastName(t *testing.T) {
 	ctx := t.Context()
 	s, raw := open(t, t.TempDir())
@@ -95,16 +106,19 @@ func TestAnImageGoesWithItsLastName(t *testing.T) {
 			t.Errorf("%s: %v, %v", ref, found.ID, err)
 		}
 	}
-	if err := s.Remove(ctx, "hello:1"); err != nil {
+	remove(t, s, "hello:1")
+	if _, err := s.Removal(ctx, "hello@"+made.Digest); !fault.Is(err, fault.KindNotFound) {
+		t.Errorf("a repository that has no name for it: %v", err)
+	}
+	if err := s.Tag(ctx, made.ID, "third:1"); err != nil {
 		t.Fatal(err)
 	}
+	remove(t, s, "third@"+made.Digest)
 	raw.Collect(ctx)
 	if _, err := raw.Content().Info(ctx, digest.Digest(made.Digest)); err != nil {
 		t.Errorf("gone although it has a name: %v", err)
 	}
-	if err := s.Remove(ctx, made.ID[:16]); err != nil {
-		t.Fatal(err)
-	}
+	remove(t, s, made.ID[:16])
 	raw.Collect(ctx)
 	if _, err := raw.Content().Info(ctx, digest.Digest(made.Digest)); err == nil {
 		t.Error("its bytes stay without a name")
