@@ -16,7 +16,7 @@ export CGO_ENABLED := 0
 # without the race detector. The driver in test does the same.
 export UNRACED := -gcflags=github.com/moby/buildkit/frontend/dockerfile/builder=-race=false
 
-.PHONY: help demo run build test test-go test-race lint fuzz bench bench-once setup setup-build clean screenshots
+.PHONY: help demo run build test test-go test-race test-v2 lint fuzz bench bench-once setup setup-build setup-vm clean screenshots
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ test: setup build ## everything, from a clean checkout
 test-race: setup build ## the same under the race detector
 	CGO_ENABLED=1 $(GO) test -race $(UNRACED) -short ./...
 
+test-v2: setup-vm build ## the engine on a kernel with cgroup v2 alone, in a virtual machine
+	@scripts/test-v2
+
 lint: ## staticcheck and govulncheck
 	@scripts/lint
 
@@ -61,6 +64,9 @@ screenshots: setup build ## the pages at 360 and 1440 px, light and dark, into .
 
 setup: ## install what the tests need (Debian packages)
 	@scripts/setup test
+
+setup-vm:
+	@scripts/setup vm
 
 setup-build: ## install what building and serving needs
 	@scripts/setup build

@@ -380,7 +380,7 @@ func TestOptions(t *testing.T) {
 		}},
 		{"a network of its own", "ls /sys/class/net", "lo\n", func(*spec.Options) {}},
 		{"the sizes of its mounts", "grep -c 'shm.*size=65536k' /proc/mounts", "1\n", func(*spec.Options) {}},
-		{"half a processor", "cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us 2>/dev/null || head -c 5 /sys/fs/cgroup/cpu.max", "50000\n", func(o *spec.Options) { o.Limits.CPUs = 0.5 }},
+		{"half a processor", "cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us 2>/dev/null || cut -d \" \" -f 1 /sys/fs/cgroup/cpu.max", "50000\n", func(o *spec.Options) { o.Limits.CPUs = 0.5 }},
 	} {
 		out, _ := w.run(c.script, func(o *spec.Options, _ *supervisor.Request) { c.change(o) })
 		if out != c.want {
