@@ -16,7 +16,7 @@ export CGO_ENABLED := 0
 # without the race detector. The driver in test does the same.
 export UNRACED := -gcflags=github.com/moby/buildkit/frontend/dockerfile/builder=-race=false
 
-.PHONY: help demo run build test test-go test-race test-v2 lint fuzz bench bench-once setup setup-build setup-vm clean screenshots
+.PHONY: help demo run build test test-go test-race test-v2 test-power lint fuzz bench bench-once setup setup-build setup-vm clean screenshots
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ test-race: setup build ## the same under the race detector
 
 test-v2: setup-vm build ## the engine on a kernel with cgroup v2 alone, in a virtual machine
 	@scripts/test-v2
+
+test-power: setup-vm setup build ## cut the power of a virtual machine (CUTS=10) and count what is lost
+	SAMPAN_POWER=$${CUTS:-10} $(GO) test -count=1 -timeout 60m -run TestPowerCut -v ./test
 
 lint: ## staticcheck and govulncheck
 	@scripts/lint
