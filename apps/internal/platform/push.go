@@ -136,7 +136,9 @@ func (p *Platform) Gate(ctx context.Context, name string, push Push, env []strin
 	source.Env = env
 	t, err := p.pipeline.Submit(ctx, a, pipeline.Request{
 		Author: push.Pusher, Cause: pipeline.GateCause + push.ID, SHA: deploy[0].New, Branch: deploy[0].branch(),
-		Checkout: func(ctx context.Context, dir string) (time.Time, error) { return source.Checkout(ctx, deploy[0].New, dir) },
+		Checkout: func(ctx context.Context, dir string) (time.Time, error) {
+			return source.Checkout(ctx, deploy[0].New, dir)
+		},
 	})
 	if err != nil {
 		return err
