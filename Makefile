@@ -12,10 +12,6 @@ SOURCES     = $(call files,'*.go' '*.c' '*.html' '*.css' '*.js' '*.json' '*.sql'
 # or at link time; sampan-init alone is linked with one.
 export CGO_ENABLED := 0
 
-# BuildKit sets a field to the same value from several goroutines; that package alone is built
-# without the race detector. The driver in test does the same.
-export UNRACED := -gcflags=github.com/moby/buildkit/frontend/dockerfile/builder=-race=false
-
 .PHONY: help demo run build test test-go test-race test-v2 test-power lint fuzz bench bench-once setup setup-build setup-vm clean screenshots
 
 help: ## this list
@@ -42,7 +38,7 @@ test: setup build ## everything, from a clean checkout
 	$(GO) test ./...
 
 test-race: setup build ## the same under the race detector
-	CGO_ENABLED=1 $(GO) test -race $(UNRACED) -short ./...
+	GOFLAGS="-overlay=$$(scripts/unraced)" CGO_ENABLED=1 $(GO) test -race -short ./...
 
 test-v2: setup-vm build ## the engine on a kernel with cgroup v2 alone, in a virtual machine
 	@scripts/test-v2
