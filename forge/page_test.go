@@ -124,6 +124,21 @@ func TestRawFilesNeverRun(t *testing.T) {
 	}
 }
 
+// A file that no parser gets through is shown as it stands.
+func TestFilesThatCannotBeRendered(t *testing.T) {
+	s := serve(t)
+	ann := s.person("ann")
+	s.create("ann", "hello", identity.Public)
+	dir := ann.work()
+	ann.commit(dir, "README.md", "# Title\n\n"+strings.Repeat("[a](", 120_000))
+	ann.git(dir, "push", "-q", ann.sshURL("ann/hello"), "main")
+	for path, says := range map[string]string{"": "# Title\n\n[a]([a](", "/blob/main/README.md": "[a]([a]("} {
+		if status, text := s.get("/ann/hello"+path, ""); status != 200 || !strings.Contains(text, says) {
+			t.Errorf("GET %q: %d, %.3000s", path, status, text)
+		}
+	}
+}
+
 func TestForms(t *testing.T) {
 	s := serve(t)
 	cookie := s.cookie("ann")

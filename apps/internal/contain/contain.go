@@ -2,7 +2,8 @@
 //
 // What an instance is stands in its container's labels, so all that an earlier server started
 // is found again. The engine restarts nothing: the controller decides. A container has the
-// engine's defaults: Docker's seccomp profile and capabilities, no new privileges.
+// engine's defaults: Docker's seccomp profile and capabilities but for raw packets, no new
+// privileges.
 package contain
 
 import (
@@ -85,7 +86,7 @@ func spec(s runner.Spec, role string) engine.Spec {
 			labelPart: role, labelApp: s.App, labelAppName: s.AppName, labelProcess: s.Process,
 			labelNumber: strconv.Itoa(s.Number), labelRelease: strconv.Itoa(s.Release), labelPort: strconv.Itoa(s.Port),
 		},
-		Network: network,
+		Network: network, CapDrop: []string{"NET_RAW"}, // none forges the packets of another
 		Limits:  engine.Limits{Memory: s.Limits.Memory, CPUs: s.Limits.CPU, Pids: s.Limits.Pids},
 		Restart: engine.Restart{Policy: engine.RestartNo},
 		Logs:    engine.LogLimits{Size: logSize, Files: logFiles},

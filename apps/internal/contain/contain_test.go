@@ -176,6 +176,24 @@ func TestAnInstanceThatEatsItsMemoryIsKilledAndSaysSo(t *testing.T) {
 	}
 }
 
+func TestAnInstanceForgesNoPackets(t *testing.T) {
+	_, r, closed := open(t, world(t))
+	t.Cleanup(closed)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	const rights = "00000000a80405fb" // Docker's without CAP_NET_RAW, 1<<13
+	in, err := r.Start(ctx, runner.Spec{
+		Name: "app-web-1", App: "1", Process: "web", Number: 1, Release: 1, Artifact: runner.Artifact{Image: "box"},
+		Command: []string{"/bin/sh", "-c", "busybox grep -q '^CapBnd:.*" + rights + "' /proc/self/status"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if exit, err := r.Wait(ctx, in.ID); err != nil || exit.Code != 0 {
+		t.Errorf("looking for its rights it ended with %+v, %v", exit, err)
+	}
+}
+
 // The images of all apps lie in one store: the beginning of an ID, which can be guessed, and
 // a digest under another name are no way to what somebody else's app was built to.
 func TestAnImageIsFoundByItsNameOnly(t *testing.T) {

@@ -174,11 +174,11 @@ type Ticket struct {
 
 // Submit records the build, so that nothing but its result can end it, and puts it in line.
 func (p *Pipeline) Submit(ctx context.Context, a catalog.App, r Request) (*Ticket, error) {
-	j, fresh, err := p.admit(ctx, a, r)
+	j, b, fresh, err := p.admit(ctx, a, r)
 	if err != nil {
 		return nil, err
 	}
-	t := &Ticket{Build: j.build, p: p, job: j}
+	t := &Ticket{Build: b, p: p, job: j}
 	if !fresh {
 		return t, nil
 	}
@@ -201,18 +201,18 @@ func (p *Pipeline) Submit(ctx context.Context, a catalog.App, r Request) (*Ticke
 
 // admit finds the job of a cause, or makes it. One at a time: who comes second, for an event
 // and a client tell of the same push, finds a job whose transcript can be followed.
-func (p *Pipeline) admit(ctx context.Context, a catalog.App, r Request) (_ *job, fresh bool, err error) {
+func (p *Pipeline) admit(ctx context.Context, a catalog.App, r Request) (_ *job, b catalog.Build, fresh bool, err error) {
 	p.admission.Lock()
 	defer p.admission.Unlock()
-	b, fresh, err := p.cfg.Catalog.Ask(ctx, catalog.Build{App: a.ID, Author: r.Author, Cause: r.Cause, SHA: r.SHA, Branch: r.Branch})
+	b, fresh, err = p.cfg.Catalog.Ask(ctx, catalog.Build{App: a.ID, Author: r.Author, Cause: r.Cause, SHA: r.SHA, Branch: r.Branch})
 	if err != nil {
-		return nil, false, err
+		return nil, b, false, err
 	}
 	if !fresh {
-		return p.find(a, b), false, nil
+		return p.find(a, b), b, false, nil
 	}
 	j, err := p.newJob(a, b)
-	return j, true, err
+	return j, b, true, err
 }
 
 // find is the job of a build, or a finished one that stands for it.

@@ -97,7 +97,7 @@ func plug(n Network, ip netip.Addr, ns *os.File) error {
 		return err
 	}
 	if n.Isolated {
-		if err := isolate(veth); err != nil {
+		if err := isolate(veth, master, ip); err != nil {
 			return err
 		}
 	}
@@ -135,12 +135,16 @@ func hairpin(veth *netlink.Veth) error {
 }
 
 // isolate keeps the bridge from passing frames to other isolated ports; what the host would
-// route between them the table drops.
-func isolate(veth *netlink.Veth) error {
+// route between them the table drops. Nor does the host or the bridge learn from what a
+// container says: where an address is, is written down, so none gets what is for another.
+func isolate(veth *netlink.Veth, master netlink.Link, ip netip.Addr) error {
 	if err := number(veth); err != nil {
 		return err
 	}
-	if err := netlink.LinkSetIsolated(veth, true); err != nil {
+	known := &netlink.Neigh{LinkIndex: master.Attrs().Index, State: netlink.NUD_PERMANENT, IP: ip.AsSlice(), HardwareAddr: hardwareOf(ip)}
+	port := &netlink.Neigh{LinkIndex: veth.Index, Family: unix.AF_BRIDGE, Flags: netlink.NTF_MASTER, State: netlink.NUD_NOARP, HardwareAddr: hardwareOf(ip)}
+	err := errors.Join(netlink.LinkSetIsolated(veth, true), netlink.LinkSetLearning(veth, false), netlink.NeighSet(port), netlink.NeighSet(known))
+	if err != nil {
 		return fmt.Errorf("isolate %s: %w", veth.Name, err)
 	}
 	return nil

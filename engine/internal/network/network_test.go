@@ -120,6 +120,38 @@ func fetch(addr string) (string, error) {
 	return string(raw), err
 }
 
+// impersonate has a container tell everybody that it is ip, for longer than the kernel
+// holds on to what it knows (neigh/default/locktime, a second).
+func impersonate(t *testing.T, netns string, ip netip.Addr) {
+	in(t, netns, func() {
+		eth, err := netlink.LinkByName("eth0")
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		self := eth.Attrs().HardwareAddr
+		s, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM, 0)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer unix.Close(s)
+		const arp = 0x0608 // ETH_P_ARP in network byte order
+		everybody := &unix.SockaddrLinklayer{Protocol: arp, Ifindex: eth.Attrs().Index, Halen: 6, Addr: [8]byte{255, 255, 255, 255, 255, 255}}
+		reply := append([]byte{0, 1, 8, 0, 6, 4, 0, 2}, self...)
+		reply = append(reply, ip.AsSlice()...)
+		reply = append(reply, self...)
+		reply = append(reply, ip.AsSlice()...)
+		for range 30 {
+			if err := unix.Sendto(s, reply, 0, everybody); err != nil {
+				t.Error(err)
+				return
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+	})
+}
+
 func TestContainersReachWhatTheyMay(t *testing.T) {
 	m := open(t, t.TempDir())
 	defer empty(t, m)
@@ -150,6 +182,10 @@ func TestContainersReachWhatTheyMay(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	if got, err := fetch(one.IP.String() + ":80"); err != nil {
+		t.Fatal(got, err)
+	}
+	impersonate(t, two.NetNS, one.IP) // whom the host knows
 	everywhere := fmt.Sprint(web.Ports[0].Host)
 	gateway := web.Gateway.String()
 	var host string
@@ -182,7 +218,7 @@ func TestContainersReachWhatTheyMay(t *testing.T) {
 		{"a container reaches its own published port", web.NetNS, gateway + ":" + everywhere, "hello"},
 		{"a container reaches no container of another network", stranger.NetNS, web.IP.String() + ":80", ""},
 		{"a container reaches a published port of another network", stranger.NetNS, gateway + ":" + everywhere, "hello"},
-		{"the host reaches an isolated container", "", one.IP.String() + ":80", "hello"},
+		{"the host reaches an isolated container that another claims to be", "", one.IP.String() + ":80", "hello"},
 		{"an isolated container reaches no other", two.NetNS, one.IP.String() + ":80", ""},
 		{"nor through the host", three.NetNS, one.IP.String() + ":80", ""},
 		{"a container finds another by name", client.NetNS, "web:80", "hello"},

@@ -40,10 +40,9 @@ type Config struct {
 
 // A Browser serves the pages.
 type Browser struct {
-	cfg       Config
-	highlight *highlighter
-	render    *renderer
-	last      *lastCommits
+	cfg    Config
+	render *renderer
+	last   *lastCommits
 }
 
 // New adds the pages to the UI.
@@ -51,7 +50,7 @@ func New(cfg Config) (*Browser, error) {
 	if err := cfg.UI.Add(pages, messages); err != nil {
 		return nil, err
 	}
-	return &Browser{cfg: cfg, highlight: newHighlighter(), render: newRenderer(), last: newLastCommits()}, nil
+	return &Browser{cfg: cfg, render: newRenderer(), last: newLastCommits()}, nil
 }
 
 // Routes adds the addresses.

@@ -1,11 +1,14 @@
 package browse
 
 import (
+	"context"
 	"net/http"
 	"net/url"
 	"strconv"
+	"time"
 
 	"sampan.dev/sampan/forge/internal/git"
+	"sampan.dev/sampan/forge/internal/markup"
 	"sampan.dev/sampan/internal/fault"
 	"sampan.dev/sampan/internal/identity"
 	"sampan.dev/sampan/internal/ui"
@@ -100,6 +103,7 @@ func byDay(list []git.Commit) []day {
 const (
 	diffFiles     = 200
 	diffFileLines = 800
+	diffTime      = 10 * time.Second
 	diffLines     = 6000 // over all files; further files are shown closed
 	fullLines     = 20_000
 )
@@ -153,7 +157,9 @@ func (b *Browser) commit(w http.ResponseWriter, r *http.Request) error {
 	}
 	page := commitPage{head: h, Commit: c, More: d.More, Cut: d.Cut, Only: in.File,
 		Tree: link(h.Base, "tree", c.ID, ""), Patch: h.Base + "/patch/" + c.ID}
-	b.views(&page, d)
+	if err := b.views(r.Context(), &page, d); err != nil {
+		return err
+	}
 	return b.cfg.UI.Render(w, r, "repo-commit", page)
 }
 
@@ -165,8 +171,11 @@ func findCommit(r *http.Request, g git.Repo) (git.Commit, error) {
 	return g.Commit(r.Context(), id)
 }
 
-// views highlights the files of a diff, until the page is long enough.
-func (b *Browser) views(page *commitPage, d git.Diff) {
+// views highlights the files of a diff, until the page is long enough or has taken long
+// enough.
+func (b *Browser) views(ctx context.Context, page *commitPage, d git.Diff) (err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, diffTime, markup.ErrTooHard)
+	defer cancel()
 	left := diffLines
 	for i, f := range d.Files {
 		page.Added += f.Added
@@ -180,10 +189,13 @@ func (b *Browser) views(page *commitPage, d git.Diff) {
 			v.Closed = true
 		} else {
 			left -= len(f.Lines)
-			v.Rows = b.highlight.diff(f)
+			if v.Rows, err = b.render.diff(ctx, f); err != nil {
+				return err
+			}
 		}
 		page.Files = append(page.Files, v)
 	}
+	return nil
 }
 
 // patch is the commit for git am.

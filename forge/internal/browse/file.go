@@ -1,6 +1,7 @@
 package browse
 
 import (
+	"context"
 	"html/template"
 	"mime"
 	"net/http"
@@ -96,15 +97,26 @@ func (b *Browser) fill(r *http.Request, g git.Repo, page *filePage, e git.Entry)
 		page.Why = "repo.file.binary"
 	case text == "":
 		page.Why = "repo.file.empty"
-	case page.Markdown && !page.Source:
-		page.Rendered, err = b.render.markdown(e.ID, page.Base, page.Place.Rev, dirOf(page.Place.Path), text)
 	default:
-		page.Lines = strings.Count(text, "\n")
-		if !strings.HasSuffix(text, "\n") {
-			page.Lines++
-		}
-		page.Code, err = b.highlight.file(e.ID, path.Base(page.Place.Path), text)
+		return b.show(r.Context(), page, e, text)
 	}
+	return nil
+}
+
+// show renders the text of the file.
+func (b *Browser) show(ctx context.Context, page *filePage, e git.Entry, text string) (err error) {
+	if page.Markdown && !page.Source {
+		page.Rendered, err = b.render.markdown(ctx, e.ID, page.Base, page.Place, dirOf(page.Place.Path), text)
+		if err != nil || page.Rendered != "" {
+			return err
+		}
+		page.Source = true
+	}
+	page.Lines = strings.Count(text, "\n")
+	if !strings.HasSuffix(text, "\n") {
+		page.Lines++
+	}
+	page.Code, err = b.render.file(ctx, e.ID, path.Base(page.Place.Path), text)
 	return err
 }
 

@@ -1,11 +1,11 @@
 package browse
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"html/template"
 	"net/http"
+	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -169,7 +169,6 @@ func (b *Browser) readme(ctx context.Context, g git.Repo, h head, p place, entri
 		if !isReadme(e.Name) || e.Dir() || e.Symlink() || e.Submodule() {
 			continue
 		}
-		var text bytes.Buffer
 		_, data, err := g.Object(ctx, e.ID, "blob", maxReadme)
 		if git.TooLarge(err) {
 			return "", "", nil
@@ -177,11 +176,14 @@ func (b *Browser) readme(ctx context.Context, g git.Repo, h head, p place, entri
 		if err != nil {
 			return "", "", err
 		}
-		text.Write(data)
+		text := strings.ToValidUTF8(string(data), "�")
 		if !isMarkdown(e.Name) {
-			return "", strings.ToValidUTF8(text.String(), "�"), nil
+			return "", text, nil
 		}
-		html, err := b.render.markdown(e.ID, h.Base, p.Rev, p.Path, text.String())
+		html, err := b.render.markdown(ctx, e.ID, h.Base, p, p.Path, text)
+		if html == "" {
+			return "", text, err
+		}
 		return html, "", err
 	}
 	return "", "", nil
@@ -227,4 +229,18 @@ func (l *lastCommits) of(ctx context.Context, g git.Repo, p place, entries []git
 		l.order = l.order[1:]
 	}
 	return found, nil
+}
+
+// isReadme finds the file that introduces a directory.
+func isReadme(name string) bool {
+	switch strings.ToLower(name) {
+	case "readme.md", "readme.markdown", "readme.txt", "readme":
+		return true
+	}
+	return false
+}
+
+func isMarkdown(name string) bool {
+	ext := strings.ToLower(path.Ext(name))
+	return ext == ".md" || ext == ".markdown"
 }
