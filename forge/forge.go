@@ -28,6 +28,7 @@ import (
 	"sampan.dev/sampan/forge/internal/account"
 	"sampan.dev/sampan/forge/internal/browse"
 	"sampan.dev/sampan/forge/internal/git"
+	"sampan.dev/sampan/forge/internal/markup"
 	"sampan.dev/sampan/forge/internal/push"
 	"sampan.dev/sampan/forge/internal/repo"
 	"sampan.dev/sampan/forge/internal/sshd"
@@ -38,6 +39,10 @@ import (
 	"sampan.dev/sampan/internal/secret"
 	"sampan.dev/sampan/internal/ui"
 )
+
+// Main is what a program that opens a Forge calls first: it is started again, under another
+// name, to render files, and then Main does not return.
+func Main() { markup.Main() }
 
 // Config of a Forge.
 type Config struct {

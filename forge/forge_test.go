@@ -24,6 +24,11 @@ import (
 	"sampan.dev/sampan/web"
 )
 
+func TestMain(m *testing.M) {
+	forge.Main()
+	os.Exit(m.Run())
+}
+
 const password = "correct horse battery"
 
 // A site is a forge with all that is below it, open on loopback.

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"sampan.dev/sampan/cmd/internal/client"
+	"sampan.dev/sampan/forge"
 	"sampan.dev/sampan/internal/fault"
 )
 
@@ -24,6 +25,7 @@ import (
 var version = "dev"
 
 func main() {
+	forge.Main()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 	stop()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -192,6 +193,29 @@ func TestCheckout(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(to, ".git")); err == nil {
 		t.Error("there is a .git")
+	}
+}
+
+func TestACommitThatWouldFillTheDiskIsRefused(t *testing.T) {
+	_, r := open(t)
+	dir, _ := history(t)
+	zeros := filepath.Join(dir, "zeros")
+	if err := errors.Join(os.WriteFile(zeros, nil, 0o644), os.Truncate(zeros, 64<<20)); err != nil {
+		t.Fatal(err)
+	}
+	blob := client(t, dir, "hash-object", "-w", "zeros")
+	for i := range 65 { // 64 MiB each, and one blob in the pack
+		client(t, dir, "update-index", "--add", "--cacheinfo", fmt.Sprintf("100644,%s,zeros%d", blob, i))
+	}
+	client(t, dir, "commit", "-qm", "large")
+	head := client(t, dir, "rev-parse", "HEAD")
+	receive(t, r, dir, head, "refs/heads/main")
+	to := filepath.Join(t.TempDir(), "work")
+	if _, err := r.Checkout(t.Context(), head, to); !fault.Is(err, fault.KindTooLarge) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := os.Stat(to); err == nil {
+		t.Error("something was written")
 	}
 }
 

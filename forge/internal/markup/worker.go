@@ -108,7 +108,8 @@ func start() (*worker, error) {
 		return nil, fmt.Errorf("start a worker for markup: %w", err)
 	}
 	defer its.Close()
-	wk := &worker{out: out, cmd: &exec.Cmd{Path: "/proc/self/exe", Args: []string{name}, Env: []string{"GOMAXPROCS=1"}, Dir: "/", Stdout: its}}
+	// A program that does not call Main ends at the flag, which it does not know.
+	wk := &worker{out: out, cmd: &exec.Cmd{Path: "/proc/self/exe", Args: []string{name, "-markup"}, Env: []string{"GOMAXPROCS=1"}, Dir: "/", Stdout: its}}
 	if wk.in, err = wk.cmd.StdinPipe(); err == nil {
 		err = wk.cmd.Start()
 	}
@@ -143,9 +144,9 @@ func (wk *worker) kill() {
 	wk.cmd.Wait()
 }
 
-// A worker begins here, before the rest of the program costs it time.
-func init() {
-	if len(os.Args) != 1 || os.Args[0] != name {
+// Main is what a program that has Workers calls first. In a worker it does not return.
+func Main() {
+	if os.Args[0] != name {
 		return
 	}
 	spent := make(chan os.Signal, 1)
