@@ -12,7 +12,7 @@ SOURCES     = $(call files,'*.go' '*.c' '*.html' '*.css' '*.js' '*.json' '*.sql'
 # or at link time; sampan-init alone is linked with one.
 export CGO_ENABLED := 0
 
-.PHONY: help demo run build test test-go test-race test-v2 test-power lint fuzz bench bench-once setup setup-build setup-vm clean screenshots
+.PHONY: help demo run build test test-go test-race test-v2 test-power test-engine-peer lint fuzz bench bench-once setup setup-build setup-vm clean screenshots
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,10 @@ test-v2: setup-vm build ## the engine on a kernel with cgroup v2 alone, in a vir
 test-power: setup-vm setup build ## cut the power of a virtual machine (CUTS=10) and count what is lost
 	SAMPAN_POWER=$${CUTS:-10} $(GO) test -count=1 -timeout 60m -run TestPowerCut -v ./test
 
+test-engine-peer: build ## the stories about Docker, told to a Docker daemon (DOCKERD=path for another)
+	@scripts/setup peer
+	@scripts/engine-peer
+
 lint: ## staticcheck and govulncheck
 	@scripts/lint
 
@@ -61,8 +65,9 @@ bench-once: setup build ## every benchmark once, to see that it works
 screenshots: setup build ## the pages at 360 and 1440 px, light and dark, into .cache/screenshots
 	@scripts/screenshots
 
-setup: ## install what the tests need (Debian packages)
+setup: ## install what the tests need (Debian packages, Docker's plugins)
 	@scripts/setup test
+	@scripts/clients
 
 setup-vm:
 	@scripts/setup vm

@@ -92,6 +92,7 @@ type Builder struct {
 	roots     *rootfs.Store // nil on the host
 	languages []job.Language
 	docker    *dockerfile.Builder
+	daemon    *dockerfile.Daemon
 	turns     turn.Turns
 }
 
@@ -120,6 +121,7 @@ func Open(ctx context.Context, cfg Config) (*Builder, error) {
 	compiler := golang.In(b.shared("go"))
 	nodes := node.In(b.shared("node"))
 	b.docker = dockerfile.On(cfg.Engine, b.shared("buildkit"), compiler, nodes)
+	b.daemon = b.docker.Daemon(b.shared("docker"))
 	if cfg.Engine != nil {
 		if err := b.docker.Clean(ctx); err != nil {
 			b.log.Error("build steps of before could not be ended", "err", err)
@@ -178,7 +180,7 @@ func (b *Builder) Forget(ctx context.Context, cache string) error {
 		if name == "" || b.cfg.Engine == nil {
 			continue
 		}
-		if err := b.cfg.Engine.RemoveImage(ctx, name); err != nil && !fault.Is(err, fault.KindNotFound) && !fault.Is(err, fault.KindConflict) {
+		if _, err := b.cfg.Engine.RemoveImage(ctx, name, false); err != nil && !fault.Is(err, fault.KindNotFound) && !fault.Is(err, fault.KindConflict) {
 			return fmt.Errorf("forget %s: %w", name, err)
 		}
 	}
@@ -189,4 +191,7 @@ func (b *Builder) Forget(ctx context.Context, cache string) error {
 }
 
 // Close releases what builds left open.
-func (b *Builder) Close() error { return b.docker.Close() }
+func (b *Builder) Close() error {
+	b.daemon.Close()
+	return b.docker.Close()
+}

@@ -38,7 +38,7 @@ func startContainer(t *testing.T, e *engine.Engine, r build.Result) (address str
 				return nil
 			})
 		}
-		if err := e.Remove(context.WithoutCancel(t.Context()), c.ID, true); err != nil {
+		if err := e.Remove(context.WithoutCancel(t.Context()), c.ID, engine.RemoveOptions{Force: true, Volumes: true}); err != nil {
 			t.Error(err)
 		}
 	})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"time"
 
 	"github.com/moby/sys/mountinfo"
@@ -80,6 +81,8 @@ func (e *Engine) running(ctx context.Context) ([]string, error) {
 		}
 		if active(status.State) {
 			running = append(running, c.ID)
+		} else if status.State == supervisor.Exited && c.Spec.AutoRemove {
+			e.work.Go(func() { e.retire(c) }) // it ended while nobody listened
 		}
 	}
 	return running, nil
@@ -177,33 +180,41 @@ func (e *Engine) hear(ev supervisor.Event) error {
 	if err != nil {
 		return nil // removed meanwhile
 	}
-	r := c.now()
-	var exit *Exit
-	detail := ""
+	out := e.event(c.now(), ev.Action, State(ev.Status.State))
+	out.Time = ev.Time
 	switch ev.Action {
-	case supervisor.OnCreate, supervisor.OnDelete:
-		return nil // Create and Remove tell of these
+	case supervisor.OnCreate, supervisor.OnDelete, supervisor.OnUpdate:
+		return nil // those who asked for it tell of these
 	case supervisor.OnDie:
 		if ev.Status.Exit != nil {
 			x := Exit(*ev.Status.Exit)
-			exit = &x
+			out.Exit, out.Attributes["exitCode"] = &x, code(x)
+			out.Attributes["execDuration"] = strconv.Itoa(int(x.At.Sub(ev.Status.Started) / time.Second))
 		}
 		if ev.Status.State == supervisor.Exited {
 			e.work.Go(func() { e.retire(c) })
 		}
+	case supervisor.OnRestart:
+		out.Action = "retry" // Docker's "restart" is that somebody asked for one
 	case supervisor.OnHealth:
 		if ev.Status.Health != nil {
-			detail = ev.Status.Health.Status
+			out.Action += ": " + ev.Status.Health.Status
 		}
+	case supervisor.OnExecDie:
+		e.execs.mu.Lock()
+		x := e.execs.all[ev.Exec]
+		e.execs.mu.Unlock()
+		if x != nil {
+			e.left(x, Exit{Code: ev.Code, At: ev.Time})
+		}
+		return nil
 	}
-	e.hub.send(Event{
-		Time: ev.Time, Type: "container", Action: ev.Action, ID: r.ID, Name: r.Name, Labels: r.Spec.Labels,
-		State: State(ev.Status.State), Exit: exit, Detail: detail,
-	})
+	e.hub.send(out)
 	return nil
 }
 
-// retire gives back the address and the ports of a container whose last run is over.
+// retire gives back the address and the ports of a container whose last run is over, or removes
+// one that was made for one run.
 func (e *Engine) retire(c *container) {
 	c.life.Lock()
 	defer c.life.Unlock()
@@ -212,7 +223,12 @@ func (e *Engine) retire(c *container) {
 	if err != nil || now.State != Exited {
 		return // removed, or started again
 	}
-	if err := e.networks.Leave(c.ID); err != nil {
-		e.log.Error("the network of an ended container could not be freed", "container", c.Name, "err", err)
+	if now.Spec.AutoRemove {
+		err = e.remove(ctx, c, RemoveOptions{Volumes: true})
+	} else {
+		err = e.leave(c)
+	}
+	if err != nil && !fault.Is(err, fault.KindNotFound) {
+		e.log.Error("what an ended container had could not be freed", "container", c.Name, "err", err)
 	}
 }

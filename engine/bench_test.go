@@ -36,7 +36,7 @@ func BenchmarkContainer(b *testing.B) {
 		starts = append(starts, time.Since(begin))
 		exit, err := e.Wait(ctx, c.ID)
 		if err == nil {
-			err = e.Remove(ctx, c.ID, false)
+			err = e.Remove(ctx, c.ID, engine.RemoveOptions{Volumes: true})
 		}
 		if err != nil || exit.Code != 0 {
 			b.Fatal(exit, err)
@@ -113,7 +113,7 @@ func BenchmarkMemory(b *testing.B) {
 		b.ReportMetric(float64(before)/(1<<20), "MiB/idle")
 		b.ReportMetric(float64(family()-processes)/many-1, "helpers/container")
 		for _, id := range ids {
-			if err := e.Remove(b.Context(), id, true); err != nil {
+			if err := e.Remove(b.Context(), id, engine.RemoveOptions{Force: true, Volumes: true}); err != nil {
 				b.Fatal(err)
 			}
 		}

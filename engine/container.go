@@ -1,8 +1,18 @@
 package engine
 
-import "time"
+import (
+	"encoding/json"
+	"io/fs"
+	"net/netip"
+	"time"
 
-// A Spec is what a container shall be. Empty fields take the image's word, then Docker's default.
+	"sampan.dev/sampan/engine/internal/network"
+	"sampan.dev/sampan/engine/internal/spec"
+	"sampan.dev/sampan/engine/internal/supervisor"
+)
+
+// A Spec is what a container shall be. Empty fields take the image's word, then Docker's
+// default; with one difference: no program gains privileges unless NewPrivileges says so.
 type Spec struct {
 	Name       string // empty: the first twelve letters of the ID
 	Image      string // a reference or a digest
@@ -10,32 +20,73 @@ type Spec struct {
 	Command    []string
 	Env        []string // NAME=value; a name alone removes the image's
 	WorkDir    string
-	User       string // name or number, optionally :group
+	User       string   // name or number, optionally :group
+	Groups     []string // further ones, by name or number
 	Hostname   string
+	Domainname string
 	Labels     map[string]string
 
 	Mounts []Mount
 	Tmpfs  map[string]string // target → mount options, as in size=64m
 
-	Network string   // a network's name, "host" or "none"; empty: the default network
-	Aliases []string // further names in the network
-	Ports   []Port
-	DNS     []string // servers instead of the engine's
+	Network  string       // a network's name, "host", "none" or "container:ID"; empty: the default network
+	Networks []Attachment // how it is in that one, and in further ones
+	Ports    []Port
+	DNS      []string // servers instead of the engine's
+	Search   []string // domains instead of the machine's; "." is none
+	Resolver []string // options of resolv.conf
+	Hosts    []string // NAME:IP for /etc/hosts; the IP host-gateway is the machine's
 
-	Limits      Limits
-	Restart     Restart
-	Health      *Health
-	StopSignal  string
-	StopTimeout time.Duration // how long Stop waits when it is not told; zero: ten seconds
-	Logs        LogLimits
+	// "host", or "container:ID" to share another container's; IPC knows "none" and "shareable", too.
+	PID, IPC, UTS, Cgroups string
 
-	TTY        bool
-	Stdin      bool // keep standard input open for Attach
-	ReadOnly   bool // the root file system
-	Privileged bool
-	CapAdd     []string
-	CapDrop    []string
-	Sysctls    map[string]string
+	Limits       Limits
+	CgroupParent string
+	Restart      Restart
+	Health       *Health
+	StopSignal   string
+	StopTimeout  time.Duration // how long Stop waits when it is not told; zero: ten seconds, negative: for ever
+	Logs         LogLimits
+	AutoRemove   bool // when its last run is over
+
+	TTY           bool
+	Stdin         bool // keep standard input open for Attach
+	Init          bool // a process 1 of ours that reaps, with the program as its child
+	ReadOnly      bool // the root file system
+	Privileged    bool
+	NewPrivileges bool   // set-user-id programs may raise privileges
+	Unmasked      bool   // nothing of /proc and /sys is hidden
+	Seccomp       string // empty: Docker's profile; "unconfined", or a profile as JSON
+	AppArmor      string // a profile that the kernel has; empty or "unconfined": none
+	CapAdd        []string
+	CapDrop       []string
+	Sysctls       map[string]string
+	Devices       []Device
+	DeviceRules   []string
+	ShmSize       int64 // zero: 64 MiB
+	Annotations   map[string]string
+
+	Request json.RawMessage // what a client asked for, kept as it came
+}
+
+type (
+	// Limits of a container; zero is none.
+	Limits = spec.Limits
+	// A Ulimit is one of each process (setrlimit(2)).
+	Ulimit = spec.Ulimit
+	// A BlockLimit is about one block device.
+	BlockLimit = spec.BlockLimit
+	// A Device of the host that a container may use.
+	Device = spec.Device
+)
+
+// An Attachment is how a container is in a network.
+type Attachment struct {
+	Network    string
+	Aliases    []string // further names by which others find it there
+	IPv4, IPv6 netip.Addr
+	MAC        string
+	Priority   int // the highest has the way out
 }
 
 // Kinds of mounts.
@@ -47,22 +98,22 @@ const (
 
 // A Mount puts something of the outside into a container.
 type Mount struct {
-	Type     string
-	Source   string
-	Target   string
-	ReadOnly bool
-	NoCopy   bool  // do not fill a new volume with what the image has at Target
-	Size     int64 // of a tmpfs, in bytes; zero: half of the memory
-}
-
-// Limits of a container; zero is none.
-type Limits struct {
-	Memory    int64   // bytes
-	Swap      int64   // bytes beyond Memory; zero: none, -1: no limit
-	CPUs      float64 // 1.5 is one and a half cores
-	CPUShares uint64  // relative weight; 1024 is usual
-	CPUSet    string  // "0-1"
-	Pids      int64
+	Type        string
+	Source      string
+	Target      string
+	ReadOnly    bool
+	Propagation string      // of a bind: "rprivate" (also when empty), "private", "rshared", "shared", "rslave", "slave"
+	Flat        bool        // without what is mounted below Source
+	Create      bool        // make the source of a bind when it is not there
+	NoCopy      bool        // do not fill a new volume with what the image has at Target
+	Subpath     string      // of a volume: what is mounted
+	Size        int64       // of a tmpfs, in bytes; zero: half of the memory
+	Mode        fs.FileMode // of a tmpfs; zero: 1777
+	Options     []string    // of a tmpfs, further ones
+	Anonymous   bool        // the volume goes with the container
+	Driver      string      // of a volume to be made; empty: local
+	DriverOpts  map[string]string
+	Labels      map[string]string // of a volume to be made
 }
 
 // Restart policies, as Docker names them.
@@ -82,6 +133,7 @@ type Restart struct {
 
 // LogLimits bound what is kept of a container's output.
 type LogLimits struct {
+	None  bool  // nothing is kept
 	Size  int64 // bytes of one file; zero: 10 MiB
 	Files int   // zero: 3
 }
@@ -101,19 +153,44 @@ const (
 type Container struct {
 	ID       string
 	Name     string
-	Spec     Spec   // as given, with the ports that were chosen
+	Spec     Spec   // as given, with what the image said in its place
 	Image    string // the digest of the image's configuration
+	Digest   string // of the image, as its names point at it
 	State    State
+	Place    Place  // in the networks, while it runs
 	IP       string // empty without a network of its own
 	Pid      int
-	Exit     Exit   // of the last run
-	Healthy  string // "", "starting", "healthy" or "unhealthy"
+	Exit     Exit    // of the last run
+	Stopped  bool    // somebody asked for its end
+	Healthy  string  // "", "starting", "healthy" or "unhealthy"
+	Checks   Healthy // what the health checks found
 	Created  time.Time
 	Started  time.Time
 	Finished time.Time
 	Restarts int
 	Error    string // why it could not be started
+
+	Args       []string // entrypoint and command
+	Env        []string // of the image and of the spec
+	WorkDir    string
+	User       string
+	Health     *Health
+	StopSignal string
+	Volumes    []Mount // those of the spec and those of the image
+	Dir        string  // on the host: with the files hosts, hostname and resolv.conf
+	Log        string  // its file; empty: none
+	Execs      []string
 }
+
+// Healthy is what the health checks found.
+type Healthy = supervisor.Healthy
+
+type (
+	// A Place is where a container is in the networks.
+	Place = network.Place
+	// An Endpoint is a container's place in a network.
+	Endpoint = network.Endpoint
+)
 
 // An Exit is how a run ended.
 type Exit struct {
@@ -122,28 +199,27 @@ type Exit struct {
 	At   time.Time
 }
 
-// An ExecSpec is a further process in a running container.
-type ExecSpec struct {
-	Command    []string
-	Env        []string
-	WorkDir    string
-	User       string
-	TTY        bool
-	Privileged bool
-	Size       Size // of the terminal, at first
-}
-
 // Stats are what a container uses, now.
 type Stats struct {
-	Time        time.Time
-	CPU         time.Duration // since the start
-	Memory      uint64        // bytes, without the page cache that can go
-	MemoryLimit uint64        // zero: none
-	Pids        uint64
-	PidsLimit   uint64
-	OOMKills    uint64
-	Read        uint64 // bytes of block devices
-	Written     uint64
-	Received    uint64 // bytes of the network
-	Sent        uint64
+	supervisor.Stats
+	Networks []Traffic
+}
+
+// Traffic counts what came and went through one interface of a container.
+type Traffic = network.Traffic
+
+// Received and Sent are the bytes of all networks.
+func (s Stats) Received() (n uint64) {
+	for _, t := range s.Networks {
+		n += t.Received
+	}
+	return n
+}
+
+// Sent counts the bytes that went to all networks.
+func (s Stats) Sent() (n uint64) {
+	for _, t := range s.Networks {
+		n += t.Sent
+	}
+	return n
 }

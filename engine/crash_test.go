@@ -84,7 +84,7 @@ func TestKilledEnginesLoseNothing(t *testing.T) {
 			t.Fatalf("line %d is %q", i, line)
 		}
 	}
-	if got := get(t, fmt.Sprintf("127.0.0.1:%d", all[0].Spec.Ports[0].Host)); !strings.Contains(got, "404") {
+	if got := get(t, fmt.Sprintf("127.0.0.1:%d", all[0].Place.Ports[0].Host)); !strings.Contains(got, "404") {
 		t.Errorf("its port says %q", got)
 	}
 }

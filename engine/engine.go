@@ -62,6 +62,7 @@ type Engine struct {
 	volumes  *volume.Store
 	filters  spec.Filters
 	hub      *hub
+	execs    execs
 	work     sync.WaitGroup // what goes on after a call returned
 
 	starting sync.Mutex // one sampan-init at a time is started
@@ -86,7 +87,7 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	}
 	e := &Engine{
 		dir: dir, init: cfg.Init, log: cfg.Log, hub: newHub(), started: make(chan struct{}, 1),
-		containers: map[string]*container{}, names: map[string]string{},
+		containers: map[string]*container{}, names: map[string]string{}, execs: execs{all: map[string]*exec{}},
 	}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
@@ -124,6 +125,7 @@ func (e *Engine) open(ctx context.Context, cfg Config) (err error) {
 func (e *Engine) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return e.store.Run(ctx) })
+	g.Go(func() error { return e.networks.Run(ctx) })
 	g.Go(func() error { return e.listen(ctx) })
 	g.Go(func() error { return e.revive(ctx) })
 	return g.Wait()
@@ -211,6 +213,9 @@ func (e *Engine) lost(c *supervisor.Client) bool {
 	}
 	return !e.purged
 }
+
+// Dir is where everything of this engine lies.
+func (e *Engine) Dir() string { return e.dir }
 
 // Containerd is a client of the stores, whose calls are in Namespace unless they say otherwise.
 func (e *Engine) Containerd() *client.Client { return e.store.Client }

@@ -309,26 +309,30 @@ func TestWhatCannotStartSaysWhy(t *testing.T) {
 
 func TestContainersTalk(t *testing.T) {
 	e := fresh(t)
-	web := start(t, e, engine.Spec{Image: "box", Name: "web", Aliases: []string{"www"},
+	web := start(t, e, engine.Spec{Image: "box", Name: "web", Networks: []engine.Attachment{{Network: engine.DefaultNetwork, Aliases: []string{"www"}}},
 		Command: []string{"sh", "-c", "echo hello > /data/index.html; echo ready; exec httpd -f -p 80 -h /data"},
 		Ports:   []engine.Port{{Container: 80}}})
 	until(t, e, web.ID, "ready")
-	if got := get(t, fmt.Sprintf("127.0.0.1:%d", web.Spec.Ports[0].Host)); !strings.HasSuffix(got, "hello\n") {
+	if got := get(t, fmt.Sprintf("127.0.0.1:%d", web.Place.Ports[0].Host)); !strings.HasSuffix(got, "hello\n") {
 		t.Errorf("the published port says %q", got)
 	}
 	if exit, out := run(t, e, sh("wget -q -O - http://www/")); exit.Code != 0 || out != "hello\n" {
 		t.Errorf("by its alias: exit %d, %q", exit.Code, out)
 	}
-	if err := e.Stop(t.Context(), web.ID, time.Second); err != nil {
+	if err := e.Stop(t.Context(), web.ID, "", time.Second); err != nil {
 		t.Fatal(err)
 	}
-	if c, err := e.Container(t.Context(), web.ID); err != nil || c.State != engine.Exited || c.IP != "" {
+	c, err := e.Container(t.Context(), web.ID)
+	if err != nil || c.State != engine.Exited || c.IP != "" {
 		t.Errorf("after the stop: %+v, %v", c, err)
 	}
 	if err := e.Start(t.Context(), web.ID); err != nil {
 		t.Fatal(err)
 	}
-	if got := get(t, fmt.Sprintf("127.0.0.1:%d", web.Spec.Ports[0].Host)); !strings.HasSuffix(got, "hello\n") {
+	if web, err = e.Container(t.Context(), web.ID); err != nil { // its port is another one now
+		t.Fatal(err)
+	}
+	if got := get(t, fmt.Sprintf("127.0.0.1:%d", web.Place.Ports[0].Host)); !strings.HasSuffix(got, "hello\n") {
 		t.Errorf("after another start the published port says %q", got)
 	}
 }
@@ -399,7 +403,7 @@ func TestVolumes(t *testing.T) {
 	if _, out := run(t, e, with(sh("cat /data/more"), v)); out != "more\n" {
 		t.Errorf("the old volume says %q", out)
 	}
-	if err := e.RemoveVolume(t.Context(), "keep"); !fault.Is(err, fault.KindConflict) {
+	if err := e.RemoveVolume(t.Context(), "keep", false); !fault.Is(err, fault.KindConflict) {
 		t.Errorf("a volume in use: %v", err)
 	}
 	host := t.TempDir()
@@ -421,7 +425,7 @@ func TestANewEngineFindsItsContainers(t *testing.T) {
 		box(t, e)
 		c := start(t, e, with(sh("echo one; exec httpd -f -p 80"), func(s *engine.Spec) { s.Ports = []engine.Port{{Container: 80}} }))
 		until(t, e, c.ID, "one")
-		id, addr = c.ID, fmt.Sprintf("127.0.0.1:%d", c.Spec.Ports[0].Host)
+		id, addr = c.ID, fmt.Sprintf("127.0.0.1:%d", c.Place.Ports[0].Host)
 	})
 	if got := get(t, addr); !strings.Contains(got, "404") {
 		t.Errorf("while there is no engine: %q", got)
@@ -450,7 +454,7 @@ func TestEventsAndRestarts(t *testing.T) {
 	listening := make(chan struct{})
 	go func() {
 		close(listening)
-		heard <- e.Events(ctx, func(ev engine.Event) error {
+		heard <- e.Events(ctx, time.Time{}, func() {}, func(ev engine.Event) error {
 			if ev.Name != "again" {
 				return nil
 			}
@@ -487,10 +491,10 @@ func TestHealth(t *testing.T) {
 func TestRemoveWhileRunningNeedsForce(t *testing.T) {
 	e := fresh(t)
 	c := start(t, e, sh("exec sleep 60"))
-	if err := e.Remove(t.Context(), c.ID, false); !fault.Is(err, fault.KindConflict) {
+	if err := e.Remove(t.Context(), c.ID, engine.RemoveOptions{Volumes: true}); !fault.Is(err, fault.KindConflict) {
 		t.Errorf("without force: %v", err)
 	}
-	if err := e.RemoveImage(t.Context(), "box"); !fault.Is(err, fault.KindConflict) {
+	if _, err := e.RemoveImage(t.Context(), "box", false); !fault.Is(err, fault.KindConflict) {
 		t.Errorf("its image: %v", err)
 	}
 	if err := e.Kill(t.Context(), c.ID, "KILL"); err != nil {
@@ -499,7 +503,7 @@ func TestRemoveWhileRunningNeedsForce(t *testing.T) {
 	if exit, err := e.Wait(t.Context(), c.ID); err != nil || exit.Code != 137 {
 		t.Errorf("killed: %v, %v", exit, err)
 	}
-	if err := e.Remove(t.Context(), c.ID[:12], false); err != nil {
+	if err := e.Remove(t.Context(), c.ID[:12], engine.RemoveOptions{Volumes: true}); err != nil {
 		t.Error(err)
 	}
 	if _, err := e.Container(t.Context(), c.ID); !fault.Is(err, fault.KindNotFound) {
@@ -557,8 +561,8 @@ func TestNetworksOfPeople(t *testing.T) {
 	}
 	db := start(t, e, engine.Spec{Image: "box", Name: "db", Network: "back", Command: []string{"sh", "-c", "echo up; exec httpd -f -p 80 -h /data"}})
 	until(t, e, db.ID, "up")
-	if ip := db.IP; !strings.HasPrefix(ip, n.Subnet.Addr().String()[:5]) {
-		t.Errorf("its address is %s in %s", ip, n.Subnet)
+	if ip := db.IP; !strings.HasPrefix(ip, n.Pools[0].Subnet.Addr().String()[:5]) {
+		t.Errorf("its address is %s in %s", ip, n.Pools[0].Subnet)
 	}
 	in := with(sh("wget -q -O - http://db/seed"), func(s *engine.Spec) { s.Network = "back" })
 	if exit, out := run(t, e, in); exit.Code != 0 || out != "from the image\n" {
@@ -575,7 +579,7 @@ func TestNetworksOfPeople(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range all {
-		if err := e.Remove(t.Context(), c.ID, true); err != nil {
+		if err := e.Remove(t.Context(), c.ID, engine.RemoveOptions{Force: true, Volumes: true}); err != nil {
 			t.Error(err)
 		}
 	}
@@ -623,7 +627,7 @@ func TestAClosedEngineWithoutContainersLeavesNothing(t *testing.T) {
 		if _, err := e.Wait(t.Context(), c.ID); err != nil {
 			t.Fatal(err)
 		}
-		if err := e.Remove(t.Context(), c.ID, false); err != nil {
+		if err := e.Remove(t.Context(), c.ID, engine.RemoveOptions{Volumes: true}); err != nil {
 			t.Fatal(err)
 		}
 	})

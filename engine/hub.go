@@ -2,17 +2,21 @@ package engine
 
 import (
 	"context"
+	"strconv"
 	"sync"
 	"time"
 )
 
-// A hub hands events to all who listen. Nobody misses one: each has a queue that grows while
-// he is busy.
+// A hub hands events to all who listen, and remembers the last ones. Nobody misses one: each
+// has a queue that grows while he is busy.
 type hub struct {
 	mu        sync.Mutex
 	listeners map[*listener]struct{}
+	past      []Event // the oldest first
 	closed    bool
 }
+
+const maxPast = 1024
 
 type listener struct {
 	queue []Event
@@ -27,6 +31,10 @@ func (h *hub) send(ev Event) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if len(h.past) >= maxPast {
+		h.past = append(h.past[:0], h.past[maxPast/4:]...)
+	}
+	h.past = append(h.past, ev)
 	for l := range h.listeners {
 		l.queue = append(l.queue, ev)
 		l.wake()
@@ -50,10 +58,18 @@ func (h *hub) close() {
 }
 
 // listen begins now: what is sent after it returned is heard.
-func (h *hub) listen() *listener {
+func (h *hub) listen() *listener { return h.since(time.Now().Add(time.Hour)) }
+
+// since begins with what is remembered from then on.
+func (h *hub) since(then time.Time) *listener {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	l := &listener{ready: make(chan struct{}, 1)}
+	for _, ev := range h.past {
+		if !ev.Time.Before(then) {
+			l.queue = append(l.queue, ev)
+		}
+	}
 	h.listeners[l] = struct{}{}
 	return l
 }
@@ -87,10 +103,47 @@ func (h *hub) each(ctx context.Context, l *listener, fn func(Event) error) error
 	}
 }
 
-// Events calls fn for each change from now on, in order, until ctx ends (whose error it
-// returns), fn fails (whose error it returns) or the Engine closes.
-func (e *Engine) Events(ctx context.Context, fn func(Event) error) error {
-	l := e.hub.listen()
+// Events calls fn for each change, in order, until ctx ends (whose error it returns), fn fails
+// (whose error it returns) or the Engine closes. It begins with what is remembered since a
+// time, or now when that is zero; ready is called when nothing more can be missed.
+func (e *Engine) Events(ctx context.Context, since time.Time, ready func(), fn func(Event) error) error {
+	if since.IsZero() {
+		since = time.Now()
+	}
+	l := e.hub.since(since)
 	defer e.hub.leave(l)
+	ready()
 	return e.hub.each(ctx, l, fn)
+}
+
+// report tells of a container. Attributes are names and values.
+func (e *Engine) report(r record, action string, state State, attributes ...string) {
+	ev := e.event(r, action, state)
+	for i := 0; i+1 < len(attributes); i += 2 {
+		ev.Attributes[attributes[i]] = attributes[i+1]
+	}
+	e.hub.send(ev)
+}
+
+func (e *Engine) event(r record, action string, state State) Event {
+	return Event{
+		Time: time.Now(), Type: "container", Action: action, ID: r.ID, Name: r.Name, Image: r.Spec.Image,
+		Labels: r.Spec.Labels, State: state, Attributes: map[string]string{},
+	}
+}
+
+// code is an exit code as an attribute of an event.
+func code(x Exit) string { return strconv.Itoa(x.Code) }
+
+// tell passes on err, or tells of what was done. Attributes are names and values.
+func (e *Engine) tell(err error, kind, action, id, name string, attributes ...string) error {
+	if err != nil {
+		return err
+	}
+	ev := Event{Type: kind, Action: action, ID: id, Name: name, Attributes: map[string]string{}}
+	for i := 0; i+1 < len(attributes); i += 2 {
+		ev.Attributes[attributes[i]] = attributes[i+1]
+	}
+	e.hub.send(ev)
+	return nil
 }

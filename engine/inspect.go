@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
+	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"sampan.dev/sampan/engine/internal/logfile"
 	"sampan.dev/sampan/engine/internal/supervisor"
@@ -19,7 +21,7 @@ func (e *Engine) Container(ctx context.Context, id string) (Container, error) {
 	}
 	r := c.now()
 	if !r.Known {
-		return r.describe(), nil
+		return e.describe(r), nil
 	}
 	sup, err := e.supervisor(ctx)
 	if err != nil {
@@ -76,29 +78,41 @@ func has(labels, wanted map[string]string) bool {
 	return true
 }
 
+// describe is what a record says by itself.
+func (e *Engine) describe(r record) Container {
+	return Container{
+		ID: r.ID, Name: r.Name, Spec: r.Spec, Image: r.Image, Digest: r.Digest, State: Created, Created: r.Created, Error: r.Error,
+		Args: r.Args, Env: r.Env, WorkDir: r.WorkDir, User: r.User, Health: r.Health, StopSignal: unix.SignalName(syscall.Signal(r.StopSignal)),
+		Volumes: r.Volumes, Dir: e.home(r.ID), Log: e.logPath(r), Execs: e.execs.of(r.ID),
+	}
+}
+
 // complete adds what sampan-init knows. A container that ran and that it does not know any
 // more went down with the machine.
 func (e *Engine) complete(r record, s supervisor.Status, ok bool) Container {
-	c := r.describe()
+	c := e.describe(r)
 	if !ok {
 		if r.Known {
 			c.State, c.Exit = Exited, Exit{Code: lostExit}
 		}
 		return c
 	}
-	c.State, c.Pid, c.Started, c.Restarts = State(s.State), s.Pid, s.Started, s.Restarts
+	c.State, c.Pid, c.Started, c.Restarts, c.Stopped = State(s.State), s.Pid, s.Started, s.Restarts, s.Stopped
 	if s.Exit != nil {
 		c.Exit = Exit(*s.Exit)
 		c.Finished = s.Exit.At
 	}
 	if s.Health != nil {
-		c.Healthy = s.Health.Status
+		c.Healthy, c.Checks = s.Health.Status, *s.Health
 	}
 	if s.Error != "" {
 		c.Error = s.Error
 	}
-	if place, ok := e.networks.Endpoint(r.ID); ok {
-		c.IP = place.IP.String()
+	if place, ok := e.networks.Place(r.ID); ok {
+		c.Place = place
+		if ip := place.IP(); ip.IsValid() {
+			c.IP = ip.String()
+		}
 	}
 	return c
 }
@@ -114,14 +128,22 @@ func (e *Engine) Stats(ctx context.Context, id string) (Stats, error) {
 	}
 	s, err := sup.Stats(ctx, c.ID)
 	if err != nil {
-		return Stats{}, err
+		return Stats{}, notRunning(c, err)
 	}
-	out := Stats{
-		Time: s.Time, CPU: s.CPU, Memory: s.Memory, MemoryLimit: s.MemoryLimit, Pids: s.Pids,
-		PidsLimit: s.PidsLimit, OOMKills: s.OOMKills, Read: s.Read, Written: s.Written,
+	return Stats{Stats: s, Networks: e.networks.Traffic(c.ID)}, nil
+}
+
+// Processes are the numbers, on the host, of all processes in a container.
+func (e *Engine) Processes(ctx context.Context, id string) ([]int, error) {
+	c, sup, err := e.known(ctx, id)
+	if err != nil {
+		return nil, err
 	}
-	out.Received, out.Sent = e.networks.Traffic(c.ID)
-	return out, nil
+	pids, err := sup.Pids(ctx, c.ID)
+	if err != nil {
+		return nil, notRunning(c, err)
+	}
+	return pids, nil
 }
 
 // Logs calls fn for each line that o asks for.
@@ -131,6 +153,9 @@ func (e *Engine) Logs(ctx context.Context, id string, o LogOptions, fn func(Line
 		return err
 	}
 	r := c.now()
+	if r.Spec.Logs.None {
+		return fault.Conflict("container %s keeps no log", r.Name).Try("create it with a log, or attach to it")
+	}
 	files := r.Spec.Logs.Files
 	if files == 0 {
 		files = 3
@@ -147,7 +172,7 @@ func (e *Engine) Logs(ctx context.Context, id string, o LogOptions, fn func(Line
 		defer cancel()
 		options.Follow = ended
 	}
-	return logfile.File{Path: e.logPath(r.ID), Files: files}.Read(ctx, options, fn)
+	return logfile.File{Path: e.logPath(r), Files: files}.Read(ctx, options, fn)
 }
 
 // errEnded stops the hearing of events.
@@ -175,12 +200,4 @@ func follow(ctx context.Context, sup *supervisor.Client, id string) (ended <-cha
 		})
 	}()
 	return done, func() { <-done }
-}
-
-// report tells of a container.
-func (e *Engine) report(r record, action string, state State, exit *Exit, detail string) {
-	e.hub.send(Event{
-		Time: time.Now(), Type: "container", Action: action, ID: r.ID, Name: r.Name, Labels: r.Spec.Labels,
-		State: state, Exit: exit, Detail: detail,
-	})
 }

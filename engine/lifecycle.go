@@ -22,32 +22,71 @@ func (e *Engine) known(ctx context.Context, id string) (*container, *supervisor.
 		return nil, nil, err
 	}
 	if !c.now().Known {
-		return nil, nil, fault.Conflict("container %s has not been started", c.Name).Try("start it first")
+		return nil, nil, fault.Conflict("container %s is not running", c.Name).Try("start it first")
 	}
 	sup, err := e.supervisor(ctx)
 	return c, sup, err
 }
 
-// Stop sends the stop signal and, when grace is over, SIGKILL; zero is the container's own
-// grace. It returns after the end.
-func (e *Engine) Stop(ctx context.Context, id string, grace time.Duration) error {
-	c, sup, err := e.known(ctx, id)
+// Stop sends a signal, "" for the container's own, and when grace is over SIGKILL. A grace of
+// zero is the container's own, a negative one has no end. It returns after the end.
+func (e *Engine) Stop(ctx context.Context, id, signal string, grace time.Duration) error {
+	c, err := e.find(id)
 	if err != nil {
-		if c, ferr := e.find(id); ferr == nil && !c.now().Known {
-			return nil // it never ran
-		}
 		return err
 	}
 	c.life.Lock()
 	defer c.life.Unlock()
+	return e.stop(ctx, c, signal, grace)
+}
+
+// stop is Stop for who holds life.
+func (e *Engine) stop(ctx context.Context, c *container, signal string, grace time.Duration) error {
+	if !c.now().Known {
+		return nil // it never ran
+	}
+	number := 0
+	if signal != "" {
+		s, err := signalOf(signal)
+		if err != nil {
+			return err
+		}
+		number = int(s)
+	}
+	sup, err := e.supervisor(ctx)
+	if err != nil {
+		return err
+	}
 	if err := e.change(c, func(r *record) { r.Wanted = false }); err != nil {
 		return err
 	}
 	grace = cmp.Or(grace, c.now().Spec.StopTimeout, 10*time.Second)
-	if _, err := sup.Stop(ctx, c.ID, grace); err != nil {
+	if _, err := sup.StopBy(ctx, c.ID, number, grace); err != nil && !fault.Is(err, fault.KindNotFound) {
 		return fmt.Errorf("stop container %s: %w", c.Name, err)
 	}
-	return e.networks.Leave(c.ID)
+	if err := e.leave(c); err != nil {
+		return err
+	}
+	e.report(c.now(), "stop", Exited)
+	return nil
+}
+
+// Restart stops a container if it runs, and starts it.
+func (e *Engine) Restart(ctx context.Context, id, signal string, grace time.Duration) error {
+	c, err := e.find(id)
+	if err != nil {
+		return err
+	}
+	c.life.Lock()
+	defer c.life.Unlock()
+	if err := e.stop(ctx, c, signal, grace); err != nil {
+		return err
+	}
+	if err := e.start(ctx, c); err != nil {
+		return err
+	}
+	e.report(c.now(), "restart", Running)
+	return nil
 }
 
 // Kill sends a signal, by name or number. After SIGKILL and the stop signal no restart follows.
@@ -60,17 +99,19 @@ func (e *Engine) Kill(ctx context.Context, id, name string) error {
 	if err != nil {
 		return err
 	}
-	return sup.Kill(ctx, c.ID, int(number))
+	if err := sup.Kill(ctx, c.ID, int(number)); err != nil {
+		return notRunning(c, err)
+	}
+	e.report(c.now(), "kill", Running, "signal", fmt.Sprint(int(number)))
+	return nil
 }
 
-// Wait returns how the current run ends, or how the last one did.
-func (e *Engine) Wait(ctx context.Context, id string) (Exit, error) {
-	c, sup, err := e.known(ctx, id)
-	if err != nil {
-		return Exit{}, err
+// notRunning says by name what sampan-init says of a number.
+func notRunning(c *container, err error) error {
+	if fault.Is(err, fault.KindConflict) || fault.Is(err, fault.KindNotFound) {
+		return fault.Conflict("container %s is not running", c.now().Name).Try("start it first")
 	}
-	exit, err := sup.Wait(ctx, c.ID)
-	return Exit(exit), err
+	return err
 }
 
 // Pause freezes all processes of a container.
@@ -89,6 +130,102 @@ func (e *Engine) Resume(ctx context.Context, id string) error {
 		return err
 	}
 	return sup.Resume(ctx, c.ID)
+}
+
+// Rename gives a container another name, by which others find it from its next start on.
+func (e *Engine) Rename(ctx context.Context, id, name string) error {
+	c, err := e.find(id)
+	if err != nil {
+		return err
+	}
+	if !nameRule().MatchString(name) {
+		return errName(name)
+	}
+	c.life.Lock()
+	defer c.life.Unlock()
+	old := c.now().Name
+	if err := e.rename(c, name); err != nil {
+		return err
+	}
+	e.report(c.now(), "rename", "", "oldName", "/"+old)
+	return nil
+}
+
+func (e *Engine) rename(c *container, name string) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if other, ok := e.names[name]; ok {
+		return fault.Conflict("container %.12s has the name %s", other, name).Try("choose another name").On("name")
+	}
+	old := c.now().Name
+	if err := e.change(c, func(r *record) { r.Name, r.Spec.Name = name, name }); err != nil {
+		return err
+	}
+	delete(e.names, old)
+	e.names[name] = c.ID
+	return nil
+}
+
+// An Update changes what holds of a container, also while it runs. What is nil stays.
+type Update struct {
+	Limits  *Limits // all of them
+	Restart *Restart
+}
+
+// Update changes a container.
+func (e *Engine) Update(ctx context.Context, id string, u Update) error {
+	c, err := e.find(id)
+	if err != nil {
+		return err
+	}
+	c.life.Lock()
+	defer c.life.Unlock()
+	var change supervisor.Update
+	if u.Limits != nil {
+		if change.Resources, err = spec.Resources(*u.Limits); err != nil {
+			return err
+		}
+	}
+	if u.Restart != nil {
+		if err := checkRestart(*u.Restart); err != nil {
+			return err
+		}
+		if c.now().Spec.AutoRemove && u.Restart.Policy != "" && u.Restart.Policy != RestartNo {
+			return fault.Conflict("container %s is removed at its end, so it cannot be restarted", c.Name)
+		}
+		policy := supervisor.Restart(*u.Restart)
+		change.Restart = &policy
+	}
+	if err := e.pass(ctx, c, change); err != nil {
+		return err
+	}
+	err = e.change(c, func(r *record) {
+		if u.Limits != nil {
+			r.Spec.Limits = *u.Limits
+		}
+		if u.Restart != nil {
+			r.Spec.Restart = *u.Restart
+		}
+	})
+	if err == nil {
+		e.report(c.now(), "update", "")
+	}
+	return err
+}
+
+// pass tells sampan-init of a change, if it knows the container.
+func (e *Engine) pass(ctx context.Context, c *container, change supervisor.Update) error {
+	if !c.now().Known {
+		return nil
+	}
+	sup, err := e.supervisor(ctx)
+	if err != nil {
+		return err
+	}
+	if err := sup.Update(ctx, c.ID, change); err != nil && !fault.Is(err, fault.KindNotFound) {
+		return fmt.Errorf("change container %s: %w", c.Name, err)
+	}
+	return nil
 }
 
 // Resize sets the size of a container's terminal.
@@ -118,6 +255,7 @@ func (e *Engine) Attach(ctx context.Context, id string, s Streams) (wait func() 
 	if err != nil {
 		return nil, err
 	}
+	e.report(c.now(), "attach", "")
 	return func() (Exit, error) {
 		exit, err := over()
 		return Exit(exit), err
@@ -128,60 +266,36 @@ func (e *Engine) Attach(ctx context.Context, id string, s Streams) (wait func() 
 func (e *Engine) ready(ctx context.Context, sup *supervisor.Client, c *container) error {
 	c.life.Lock()
 	defer c.life.Unlock()
-	if c.now().Known {
-		return nil
+	before, err := e.renew(ctx, sup, c)
+	if err != nil || before != nothing {
+		return err
 	}
 	return e.prepare(ctx, sup, c)
 }
 
-// Exec runs a further process in a running container and returns when it has ended. It gets
-// the container's environment, user and directory where it says nothing else.
-func (e *Engine) Exec(ctx context.Context, id string, p ExecSpec, s Streams) (Exit, error) {
-	c, sup, err := e.known(ctx, id)
-	if err != nil {
-		return Exit{}, err
-	}
-	if len(p.Command) == 0 {
-		return Exit{}, fault.Invalid("there is no command to run in container %s", c.Name)
-	}
-	r := c.now()
-	user, err := spec.LookupUser(filepath.Join(e.home(c.ID), "rootfs"), cmp.Or(p.User, r.User))
-	if err != nil {
-		return Exit{}, err
-	}
-	env := []string{"PATH=" + spec.DefaultPath, "HOSTNAME=" + hostname(r)}
-	if p.TTY {
-		env = append(env, "TERM=xterm")
-	}
-	exit, err := sup.Exec(ctx, c.ID, supervisor.Process{
-		Args: p.Command, Env: spec.MergeEnv(spec.MergeEnv(env, r.Env), p.Env), Cwd: cmp.Or(p.WorkDir, r.WorkDir),
-		User: &user, Terminal: p.TTY, Size: p.Size, Privileged: p.Privileged,
-	}, s)
-	return Exit(exit), err
+// RemoveOptions say how to remove a container.
+type RemoveOptions struct {
+	Force   bool // kill it first
+	Volumes bool // and those of its volumes that nobody named
 }
 
-// Remove forgets a container: its root directory, log, network and the volumes that have no
-// name. One that runs is killed first with force, and refused without.
-func (e *Engine) Remove(ctx context.Context, id string, force bool) error {
+// Remove forgets a container: its root directory, log and network. One that runs is killed
+// first with force, and refused without.
+func (e *Engine) Remove(ctx context.Context, id string, o RemoveOptions) error {
 	c, err := e.find(id)
 	if err != nil {
 		return err
 	}
 	c.life.Lock()
 	defer c.life.Unlock()
+	return e.remove(ctx, c, o)
+}
+
+// remove is Remove for who holds life.
+func (e *Engine) remove(ctx context.Context, c *container, o RemoveOptions) error {
 	if c.now().Known {
-		sup, err := e.supervisor(ctx)
-		if err != nil {
+		if err := e.dismiss(ctx, c, o.Force); err != nil {
 			return err
-		}
-		if !force {
-			status, err := sup.Status(ctx, c.ID)
-			if err == nil && active(status.State) {
-				return fault.Conflict("container %s is %s", c.Name, status.State).Try("stop it first, or remove it by force")
-			}
-		}
-		if err := sup.Delete(ctx, c.ID, force); err != nil && !fault.Is(err, fault.KindNotFound) {
-			return fmt.Errorf("remove container %s: %w", c.Name, err)
 		}
 	}
 	c.mu.Lock()
@@ -193,20 +307,41 @@ func (e *Engine) Remove(ctx context.Context, id string, force bool) error {
 	}
 	// From here on it is gone: what is left of it has no record, and goes at the next start
 	// if not now.
-	err = errors.Join(e.networks.Leave(c.ID), os.Remove(filepath.Join(e.home(c.ID), recordFile)))
+	r := c.record
+	err := errors.Join(e.leave(c), os.Remove(filepath.Join(e.home(c.ID), recordFile)))
 	e.release(c)
-	e.work.Go(func() { e.clear(c.record) })
-	e.report(c.record, "destroy", Exited, nil, "")
+	e.work.Go(func() { e.clear(r, o.Volumes) })
+	e.report(r, "destroy", Exited)
 	return err
 }
 
+// dismiss makes sampan-init forget a container.
+func (e *Engine) dismiss(ctx context.Context, c *container, force bool) error {
+	sup, err := e.supervisor(ctx)
+	if err != nil {
+		return err
+	}
+	if !force {
+		status, err := sup.Status(ctx, c.ID)
+		if err == nil && active(status.State) {
+			return fault.Conflict("container %s is %s", c.Name, status.State).Try("stop it first, or remove it by force")
+		}
+	}
+	if err := sup.Delete(ctx, c.ID, force); err != nil && !fault.Is(err, fault.KindNotFound) {
+		return fmt.Errorf("remove container %s: %w", c.Name, err)
+	}
+	return nil
+}
+
 // clear frees what a container leaves behind.
-func (e *Engine) clear(r record) {
+func (e *Engine) clear(r record, volumes bool) {
 	ctx := context.Background() // it must end, whoever has asked for it
 	errs := []error{e.discard(ctx, r.ID)}
-	for _, name := range r.Anonymous {
-		if err := e.volumes.Remove(name); err != nil && !fault.Is(err, fault.KindNotFound) {
-			errs = append(errs, err)
+	for _, m := range r.Volumes {
+		if volumes && m.Anonymous {
+			if err := e.volumes.Remove(m.Source); err != nil && !fault.Is(err, fault.KindNotFound) {
+				errs = append(errs, err)
+			}
 		}
 	}
 	if _, err := e.images.Image(ctx, r.Image); fault.Is(err, fault.KindNotFound) {
@@ -219,6 +354,9 @@ func (e *Engine) clear(r record) {
 
 // discard unmounts and deletes the directory of a container.
 func (e *Engine) discard(ctx context.Context, id string) error {
+	if err := unmountBelow(e.side(id)); err != nil {
+		return err
+	}
 	if err := store.Unmount(filepath.Join(e.home(id), "rootfs")); err != nil {
 		return err
 	}

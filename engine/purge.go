@@ -15,7 +15,7 @@ import (
 func (e *Engine) Purge(ctx context.Context) error {
 	var errs []error
 	for _, r := range e.all() {
-		if err := e.Remove(ctx, r.ID, true); err != nil && !fault.Is(err, fault.KindNotFound) {
+		if err := e.Remove(ctx, r.ID, RemoveOptions{Force: true, Volumes: true}); err != nil && !fault.Is(err, fault.KindNotFound) {
 			errs = append(errs, err)
 		}
 	}

@@ -23,6 +23,7 @@ type record struct {
 	Name    string
 	Spec    Spec
 	Image   string // digest of the configuration
+	Digest  string // of the image, as its names point at it
 	Chain   string // of the layers
 	Created time.Time
 
@@ -32,8 +33,7 @@ type record struct {
 	User       string
 	StopSignal int
 	Health     *Health
-	Volumes    []Mount  // those of the spec and those of the image
-	Anonymous  []string // volumes that go with the container
+	Volumes    []Mount // those of the spec and those of the image
 
 	Wanted bool   // it was started, and nobody stopped it
 	Known  bool   // to sampan-init

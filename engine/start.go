@@ -1,18 +1,12 @@
 package engine
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
-	"github.com/opencontainers/runtime-spec/specs-go"
-
-	"sampan.dev/sampan/engine/internal/dns"
 	"sampan.dev/sampan/engine/internal/network"
 	"sampan.dev/sampan/engine/internal/spec"
 	"sampan.dev/sampan/engine/internal/supervisor"
@@ -20,7 +14,8 @@ import (
 	"sampan.dev/sampan/internal/fault"
 )
 
-// Start runs a container; it returns when its program runs. One that runs already is left alone.
+// Start runs a container; it returns when its program runs. One that runs already is left alone,
+// and one that was made for one run is gone when that does not begin.
 func (e *Engine) Start(ctx context.Context, id string) error {
 	c, err := e.find(id)
 	if err != nil {
@@ -28,6 +23,15 @@ func (e *Engine) Start(ctx context.Context, id string) error {
 	}
 	c.life.Lock()
 	defer c.life.Unlock()
+	err = e.start(ctx, c)
+	if err != nil && c.now().Spec.AutoRemove && !c.now().Known {
+		err = errors.Join(err, e.remove(context.WithoutCancel(ctx), c, RemoveOptions{Volumes: true}))
+	}
+	return err
+}
+
+// start is Start for who holds life.
+func (e *Engine) start(ctx context.Context, c *container) error {
 	sup, err := e.supervisor(ctx)
 	if err != nil {
 		return err
@@ -85,18 +89,12 @@ func (e *Engine) prepare(ctx context.Context, sup *supervisor.Client, c *contain
 	if err != nil {
 		return e.undo(ctx, sup, c, err)
 	}
-	request, err := e.request(c.now(), place)
+	request, err := e.request(ctx, c.now(), place)
 	if err != nil {
 		return e.undo(ctx, sup, c, err)
 	}
 	// Written before sampan-init knows it: after a crash between the two it is found again.
-	err = e.change(c, func(r *record) {
-		r.Known = true
-		if len(place.Ports) > 0 {
-			r.Spec.Ports = place.Ports
-		}
-	})
-	if err == nil {
+	if err = e.change(c, func(r *record) { r.Known = true }); err == nil {
 		err = sup.Create(ctx, request)
 	}
 	if err != nil {
@@ -110,9 +108,33 @@ func (e *Engine) undo(ctx context.Context, sup *supervisor.Client, c *container,
 	if c.now().Known {
 		_ = sup.Delete(context.WithoutCancel(ctx), c.ID, true) // it may never have heard of it
 	}
-	return errors.Join(why, e.networks.Leave(c.ID), e.change(c, func(r *record) {
+	return errors.Join(why, e.leave(c), e.change(c, func(r *record) {
 		r.Error, r.Known, r.Wanted = why.Error(), false, false
 	}))
+}
+
+// leave gives back what a container has only while it runs.
+func (e *Engine) leave(c *container) error {
+	errs := []error{e.networks.Leave(c.ID), unmountBelow(e.side(c.ID))}
+	for _, m := range c.now().Volumes {
+		errs = append(errs, e.idle(m.Source, c.ID))
+	}
+	return errors.Join(errs...)
+}
+
+// idle unmounts the device of a volume that no other running container uses.
+func (e *Engine) idle(name, but string) error {
+	v, err := e.volumes.Volume(name)
+	if err != nil || v.Options["device"] == "" {
+		return nil
+	}
+	for _, r := range e.all() {
+		uses := slices.ContainsFunc(r.Volumes, func(m Mount) bool { return m.Source == name })
+		if _, up := e.networks.Place(r.ID); r.ID != but && uses && (up || r.Wanted) {
+			return nil
+		}
+	}
+	return e.volumes.Release(name)
 }
 
 // active says whether a container is in a run or between two.
@@ -120,10 +142,10 @@ func active(s supervisor.State) bool {
 	return s == supervisor.Running || s == supervisor.Paused || s == supervisor.Restarting
 }
 
-// place mounts the root directory and joins the network, at the same time: the kernel
-// takes its time for both.
-func (e *Engine) place(ctx context.Context, c *container) (network.Endpoint, error) {
-	var place network.Endpoint
+// place mounts the root directory and opens the network, at the same time: the kernel takes
+// its time for both.
+func (e *Engine) place(ctx context.Context, c *container) (network.Place, error) {
+	var place network.Place
 	joined := make(chan error, 1)
 	go func() {
 		var err error
@@ -134,173 +156,123 @@ func (e *Engine) place(ctx context.Context, c *container) (network.Endpoint, err
 	return place, errors.Join(err, <-joined)
 }
 
+// mount makes the root directory reachable, and the volumes.
 func (e *Engine) mount(ctx context.Context, c *container) error {
 	c.mu.Lock()
 	mounted := c.mounted
 	c.mu.Unlock()
-	if mounted {
-		return nil
-	}
-	rootfs, err := e.store.Mount(ctx, c.ID, c.Chain, e.home(c.ID))
-	if err != nil {
-		return err
-	}
-	c.mu.Lock()
-	c.mounted = true
-	c.mu.Unlock()
-	for _, m := range c.Volumes {
-		if m.NoCopy {
-			continue
+	rootfs := filepath.Join(e.home(c.ID), "rootfs")
+	if !mounted {
+		if _, err := e.store.Mount(ctx, c.ID, c.Chain, e.home(c.ID)); err != nil {
+			return err
 		}
-		v, err := e.volumes.Create(m.Source, nil)
+	}
+	for _, m := range c.Volumes {
+		v, err := e.volume(m)
 		if err == nil {
+			err = e.volumes.Use(v)
+		}
+		if err == nil && !m.NoCopy && !mounted {
 			err = volume.Fill(v, rootfs, m.Target)
 		}
 		if err != nil {
 			return err
 		}
 	}
+	c.mu.Lock()
+	c.mounted = true
+	c.mu.Unlock()
 	return nil
 }
 
-func (e *Engine) join(ctx context.Context, r record) (network.Endpoint, error) {
-	switch r.Spec.Network {
-	case HostNetwork, NoNetwork:
-		return network.Endpoint{}, nil
+func (e *Engine) join(ctx context.Context, r record) (network.Place, error) {
+	if len(r.Spec.Networks) == 0 {
+		return network.Place{}, nil // another's, the machine's or none
 	}
-	if place, ok := e.networks.Endpoint(r.ID); ok {
+	if place, ok := e.networks.Place(r.ID); ok {
 		return place, nil
 	}
-	names := append([]string{r.Name, r.ID[:12], r.Spec.Hostname}, r.Spec.Aliases...)
-	slices.Sort(names)
-	return e.networks.Join(ctx, network.Options{
-		ID: r.ID, Network: r.Spec.Network, Names: slices.Compact(names), Ports: r.Spec.Ports, DNS: r.Spec.DNS,
-	})
+	s := network.Sandbox{ID: r.ID, Ports: r.Spec.Ports, DNS: r.Spec.DNS}
+	for _, a := range r.Spec.Networks {
+		s.Endpoints = append(s.Endpoints, endpointOf(r, a))
+	}
+	return e.networks.Open(ctx, s)
+}
+
+// endpointOf names a container in a network: by its name, its number, its host name and its
+// aliases there.
+func endpointOf(r record, a Attachment) network.Options {
+	o := network.Options{Network: a.Network, IPv4: a.IPv4, IPv6: a.IPv6, MAC: a.MAC, Priority: a.Priority}
+	for _, name := range append([]string{r.Name, r.ID[:12], r.Spec.Hostname}, a.Aliases...) {
+		if name != "" && !slices.Contains(o.Names, name) {
+			o.Names = append(o.Names, name)
+		}
+	}
+	return o
 }
 
 // request is a container as sampan-init is told of it.
-func (e *Engine) request(r record, place network.Endpoint) (supervisor.Request, error) {
-	mounts, err := e.mounts(r, place)
-	if err != nil {
-		return supervisor.Request{}, err
-	}
-	s, err := spec.Build(spec.Options{
+func (e *Engine) request(ctx context.Context, r record, place network.Place) (supervisor.Request, error) {
+	o := spec.Options{
 		ID: r.ID, Rootfs: filepath.Join(e.home(r.ID), "rootfs"), ReadOnly: r.Spec.ReadOnly,
-		Args: r.Args, Env: r.Env, Cwd: r.WorkDir, User: r.User, Hostname: hostname(r), Terminal: r.Spec.TTY,
-		Mounts: mounts, NetNS: place.NetNS, HostNet: r.Spec.Network == HostNetwork,
-		Limits: spec.Limits{
-			Memory: r.Spec.Limits.Memory, Swap: r.Spec.Limits.Swap, CPUs: r.Spec.Limits.CPUs,
-			CPUShares: r.Spec.Limits.CPUShares, CPUSet: r.Spec.Limits.CPUSet, Pids: r.Spec.Limits.Pids,
-		},
-		Privileged: r.Spec.Privileged, CapAdd: r.Spec.CapAdd, CapDrop: r.Spec.CapDrop, Sysctls: r.Spec.Sysctls,
-	})
+		Args: r.Args, Env: r.Env, Cwd: r.WorkDir, User: r.User, Groups: r.Spec.Groups,
+		Hostname: hostname(r), Domainname: r.Spec.Domainname, Terminal: r.Spec.TTY, ShmSize: r.Spec.ShmSize, Limits: r.Spec.Limits,
+		Privileged: r.Spec.Privileged, NewPrivileges: r.Spec.NewPrivileges, Unmasked: r.Spec.Unmasked,
+		CapAdd: r.Spec.CapAdd, CapDrop: r.Spec.CapDrop, Sysctls: r.Spec.Sysctls,
+		Devices: r.Spec.Devices, DeviceRules: r.Spec.DeviceRules, Annotations: r.Spec.Annotations,
+	}
+	if r.Spec.AppArmor != "unconfined" {
+		o.AppArmor = r.Spec.AppArmor
+	}
+	if r.Spec.CgroupParent != "" {
+		o.Cgroup = filepath.Join("/", r.Spec.CgroupParent, r.ID)
+	}
+	if err := e.namespaces(ctx, r, place, &o); err != nil {
+		return supervisor.Request{}, err
+	}
+	if err := e.mounts(r, place, &o); err != nil {
+		return supervisor.Request{}, err
+	}
+	s, err := spec.Build(o)
 	if err != nil {
 		return supervisor.Request{}, err
 	}
+	s.Linux.RootfsPropagation = propagation(r.Spec.Mounts)
 	request := supervisor.Request{
-		ID: r.ID, Spec: s, Stdin: r.Spec.Stdin, StopSignal: r.StopSignal,
-		Log:     supervisor.Log{Path: e.logPath(r.ID), Size: r.Spec.Logs.Size, Files: r.Spec.Logs.Files},
+		ID: r.ID, Spec: s, Stdin: r.Spec.Stdin, Init: r.Spec.Init, StopSignal: r.StopSignal,
+		Log:     supervisor.Log{Path: e.logPath(r), Size: r.Spec.Logs.Size, Files: r.Spec.Logs.Files},
 		Restart: supervisor.Restart(r.Spec.Restart),
 	}
 	if r.Health != nil {
-		h := supervisor.Health(*r.Health)
+		h := supervisor.Health{
+			Command: r.Health.Command, Interval: r.Health.Interval, Timeout: r.Health.Timeout,
+			StartPeriod: r.Health.StartPeriod, StartInterval: r.Health.StartInterval, Retries: r.Health.Retries,
+		}
 		request.Health = &h
 	}
-	if !r.Spec.Privileged {
-		if request.Seccomp, err = e.filters.Program(s.Process.Capabilities.Bounding); err != nil {
-			return supervisor.Request{}, fmt.Errorf("compile the seccomp profile: %w", err)
-		}
-	}
-	return request, nil
+	request.Seccomp, err = e.seccomp(r.Spec, s.Process.Capabilities.Bounding)
+	return request, err
 }
 
-func (e *Engine) logPath(id string) string { return filepath.Join(e.home(id), "log", "json.log") }
-
-// mounts are those of the spec, and the files that tell a container its names.
-func (e *Engine) mounts(r record, place network.Endpoint) ([]specs.Mount, error) {
-	all, err := e.files(r, place)
-	if err != nil {
-		return nil, err
-	}
-	for _, m := range r.Spec.Mounts {
-		switch m.Type {
-		case Bind:
-			if _, err := os.Stat(m.Source); err != nil {
-				return nil, fault.Invalid("the mount at %s cannot be made: %w", m.Target, err).Try("create %s first", m.Source)
-			}
-			all = append(all, bind(m.Source, m.Target, m.ReadOnly))
-		case Tmpfs:
-			options := []string{"nosuid", "nodev"}
-			if m.Size > 0 {
-				options = append(options, fmt.Sprintf("size=%d", m.Size))
-			}
-			if m.ReadOnly {
-				options = append(options, "ro")
-			}
-			all = append(all, specs.Mount{Destination: m.Target, Type: "tmpfs", Source: "tmpfs", Options: options})
-		}
-	}
-	for _, m := range r.Volumes {
-		v, err := e.volumes.Create(m.Source, nil)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, bind(v.Path, m.Target, m.ReadOnly))
-	}
-	for target, options := range r.Spec.Tmpfs {
-		list := []string{"nosuid", "nodev", "noexec"}
-		if options != "" {
-			list = append(list, strings.Split(options, ",")...)
-		}
-		all = append(all, specs.Mount{Destination: target, Type: "tmpfs", Source: "tmpfs", Options: list})
-	}
-	return all, nil
-}
-
-func bind(source, target string, readOnly bool) specs.Mount {
-	options := []string{"rbind", "rprivate"}
-	if readOnly {
-		options = append(options, "ro")
-	}
-	return specs.Mount{Destination: target, Type: "bind", Source: source, Options: options}
-}
-
-// hostname is the machine's own where the container shares its network.
-func hostname(r record) string {
-	if r.Spec.Network != HostNetwork {
-		return r.Spec.Hostname
-	}
-	name, err := os.Hostname()
-	return cmp.Or(name, map[bool]string{true: r.Spec.Hostname}[err != nil])
-}
-
-// files writes /etc/hosts, /etc/hostname and /etc/resolv.conf, and mounts them.
-func (e *Engine) files(r record, place network.Endpoint) ([]specs.Mount, error) {
-	name := hostname(r)
-	hosts := "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
-	resolv := ""
+// seccomp is the filter of a container's system calls; none when it may do all.
+func (e *Engine) seccomp(s Spec, bounding []string) ([]byte, error) {
 	switch {
-	case place.NetNS != "":
-		hosts += fmt.Sprintf("%s\t%s\n", place.IP, name)
-		resolv = "nameserver " + dns.Address + "\n"
-		if search := e.networks.Search(); len(search) > 0 {
-			resolv += "search " + strings.Join(search, " ") + "\n"
+	case s.Seccomp == "unconfined", s.Privileged && s.Seccomp == "":
+		return nil, nil
+	case s.Seccomp == "", s.Seccomp == "builtin":
+		filter, err := e.filters.Program(bounding)
+		if err != nil {
+			return nil, fmt.Errorf("compile the seccomp profile: %w", err)
 		}
-		resolv += "options ndots:0\n"
-	case r.Spec.Network == HostNetwork:
-		raw, err := os.ReadFile("/etc/resolv.conf")
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
-			return nil, fmt.Errorf("read the machine's name servers: %w", err)
-		}
-		resolv = string(raw)
+		return filter, nil
 	}
-	var all []specs.Mount
-	for file, text := range map[string]string{"hosts": hosts, "hostname": name + "\n", "resolv.conf": resolv} {
-		path := filepath.Join(e.home(r.ID), file)
-		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-			return nil, fmt.Errorf("write /etc/%s of container %s: %w", file, r.Name, err)
-		}
-		all = append(all, bind(path, "/etc/"+file, false))
+	return spec.Custom(s.Seccomp, bounding)
+}
+
+// logPath is the file of a container's output; empty when it keeps none.
+func (e *Engine) logPath(r record) string {
+	if r.Spec.Logs.None {
+		return ""
 	}
-	return all, nil
+	return filepath.Join(e.home(r.ID), "log", "json.log")
 }

@@ -28,13 +28,14 @@ type LogOptions struct {
 
 // An Event is a change that this engine made or saw.
 type Event struct {
-	Time   time.Time
-	Type   string // "container", "image", "network" or "volume"
-	Action string // "create", "start", "die", "restart", "oom", "health_status", "destroy", …
-	ID     string
-	Name   string
-	Labels map[string]string // of a container
-	State  State             // of a container, after the change
-	Exit   *Exit             // of "die"
-	Detail string            // of "health_status": "healthy" or "unhealthy"
+	Time       time.Time
+	Type       string // "container", "image", "network" or "volume"
+	Action     string // "create", "start", "die", "retry", "oom", "health_status: healthy", "destroy", …
+	ID         string
+	Name       string
+	Image      string            // of a container, as it was asked for
+	Labels     map[string]string // of a container
+	Attributes map[string]string // further ones, as Docker names them
+	State      State             // of a container, after the change; empty where it does not change
+	Exit       *Exit             // of "die"
 }

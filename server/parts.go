@@ -51,6 +51,7 @@ type parts struct {
 
 	opened     []lifetime
 	runnerSays string // how apps run, for people
+	dockerAt   string // path of the socket for Docker's clients
 }
 
 func (p *parts) dir(name string) string { return filepath.Join(p.cfg.Data, name) }
@@ -71,6 +72,7 @@ func (p *parts) open(ctx context.Context) error {
 		{"kv", p.openKV},
 		{"engine", p.openEngine},
 		{"build", p.openBuild},
+		{"docker", p.openDocker},
 		{"forge", p.openForge},
 		{"apps", p.openApps},
 	}

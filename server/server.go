@@ -26,6 +26,7 @@ type Config struct {
 	Domain   string // apps are served at NAME.Domain
 	Database string // postgres://…, or "" for SQLite in Data
 	Runner   string // auto, containers or processes
+	Docker   string // path of the socket for Docker's clients; "" for Data/run/docker.sock, "off" for none
 	KVClient string // address for etcd clients
 	KVPeer   string // address for etcd peers
 
@@ -121,6 +122,9 @@ func (s *Server) Hello(ctx context.Context) (string, error) {
 	fmt.Fprintf(&b, "  web    %s\n", s.parts.webURL())
 	fmt.Fprintf(&b, "  git    %s\n", s.parts.sshURL())
 	fmt.Fprintf(&b, "  apps   %s, %s\n", s.parts.appURL("NAME"), s.parts.runnerSays)
+	if s.parts.dockerAt != "" {
+		fmt.Fprintf(&b, "  docker unix://%s, for root and the group docker\n", s.parts.dockerAt)
+	}
 	fmt.Fprintf(&b, "  data   %s\n", data)
 	code, err := s.parts.identity.SetupCode(ctx)
 	if err != nil {

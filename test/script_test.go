@@ -154,6 +154,11 @@ func condition(cond string) (bool, error) {
 		return os.Getuid() == 0, nil
 	case "race":
 		return raceEnabled, nil
+	case "peer": // a daemon of somebody else
+		return os.Getenv("SAMPAN_PEER") != "", nil
+	case "buildx", "compose": // plugins of Docker's client
+		_, err := os.Stat("../.cache/test/docker/cli-plugins/docker-" + cond)
+		return err == nil, nil
 	}
 	return false, fmt.Errorf("unknown condition %q", cond)
 }

@@ -65,7 +65,7 @@ func New(ctx context.Context, e *engine.Engine) (*Runner, error) {
 		return nil, fmt.Errorf("list one-off containers: %w", err)
 	}
 	for _, c := range left {
-		if err := e.Remove(ctx, c.ID, true); err != nil {
+		if err := e.Remove(ctx, c.ID, engine.RemoveOptions{Force: true, Volumes: true}); err != nil {
 			return nil, fmt.Errorf("remove one-off container %s: %w", c.Name, err)
 		}
 	}
@@ -103,7 +103,7 @@ func (r *Runner) Start(ctx context.Context, s runner.Spec) (runner.Instance, err
 		return runner.Instance{}, err
 	}
 	if err := r.engine.Start(ctx, c.ID); err != nil {
-		return runner.Instance{}, errors.Join(err, r.engine.Remove(context.WithoutCancel(ctx), c.ID, true))
+		return runner.Instance{}, errors.Join(err, r.engine.Remove(context.WithoutCancel(ctx), c.ID, engine.RemoveOptions{Force: true, Volumes: true}))
 	}
 	if c, err = r.engine.Container(ctx, c.ID); err != nil {
 		return runner.Instance{}, err
@@ -155,7 +155,7 @@ func (r *Runner) Wait(ctx context.Context, id string) (runner.Exit, error) {
 
 // Stop implements [runner.Runner].
 func (r *Runner) Stop(ctx context.Context, id string, grace time.Duration) error {
-	err := r.engine.Stop(ctx, id, grace)
+	err := r.engine.Stop(ctx, id, "", grace)
 	if fault.Is(err, fault.KindNotFound) {
 		return nil
 	}
@@ -164,7 +164,7 @@ func (r *Runner) Stop(ctx context.Context, id string, grace time.Duration) error
 
 // Remove implements [runner.Runner].
 func (r *Runner) Remove(ctx context.Context, id string) error {
-	err := r.engine.Remove(ctx, id, true)
+	err := r.engine.Remove(ctx, id, engine.RemoveOptions{Force: true, Volumes: true})
 	if fault.Is(err, fault.KindNotFound) {
 		return nil
 	}
@@ -179,7 +179,9 @@ func (r *Runner) Run(ctx context.Context, s runner.Spec, streams runner.Streams)
 	if err != nil {
 		return runner.Exit{}, err
 	}
-	defer func() { err = errors.Join(err, r.engine.Remove(context.WithoutCancel(ctx), c.ID, true)) }()
+	defer func() {
+		err = errors.Join(err, r.engine.Remove(context.WithoutCancel(ctx), c.ID, engine.RemoveOptions{Force: true, Volumes: true}))
+	}()
 	ctx, cancel := context.WithCancel(ctx)
 	sizes := make(chan engine.Size, 1)
 	if streams.TTY {
@@ -228,7 +230,7 @@ func relay(ctx context.Context, from <-chan runner.Size, to chan<- engine.Size) 
 func (r *Runner) Fetch(ctx context.Context, image string) (runner.Fetched, error) {
 	found, err := r.named(ctx, image)
 	if fault.Is(err, fault.KindNotFound) {
-		found, err = r.engine.Pull(ctx, image, func(engine.Progress) {})
+		found, err = r.engine.Pull(ctx, image, engine.PullOptions{}, nil)
 	}
 	if err != nil {
 		return runner.Fetched{}, err
@@ -260,7 +262,7 @@ func (r *Runner) Discard(ctx context.Context, a runner.Artifact) error {
 	if a.Image == "" {
 		return nil
 	}
-	err := r.engine.RemoveImage(ctx, a.Image)
+	_, err := r.engine.RemoveImage(ctx, a.Image, false)
 	if fault.Is(err, fault.KindNotFound) {
 		return nil
 	}

@@ -20,8 +20,8 @@ const resolver = "127.0.0.11"
 // pids is how many processes a step may have.
 const pids = 4096
 
-// networks gives each step a network namespace of the engine, held by a container that does
-// nothing. The host's network is never given: servers on its loopback trust their callers.
+// networks gives each step a network namespace of the engine. The host's network is never
+// given: servers on its loopback trust their callers.
 type networks struct {
 	engine *engine.Engine
 
@@ -38,7 +38,7 @@ func (n *networks) providers() map[pb.NetMode]network.Provider {
 
 func (*networks) Close() error { return nil }
 
-// prepare makes the network and the holder's image when they are first needed.
+// prepare makes the network when it is first needed.
 func (n *networks) prepare(ctx context.Context) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -48,45 +48,25 @@ func (n *networks) prepare(ctx context.Context) error {
 	if err := sandbox.MakeNetwork(ctx, n.engine); err != nil {
 		return err
 	}
-	if err := makeHolder(ctx, n.engine); err != nil {
-		return err
-	}
 	n.ready = true
 	return nil
 }
 
-// New starts a holder.
+// New opens a namespace.
 func (n *networks) New(ctx context.Context, _ string, _ network.NamespaceOptions) (network.Namespace, error) {
 	if err := n.prepare(ctx); err != nil {
 		return nil, err
 	}
-	made, err := n.engine.Create(ctx, engine.Spec{
-		Image: holderImage, Entrypoint: []string{holderPath}, Network: sandbox.Network, Labels: sandbox.Labels(),
-		Limits: engine.Limits{Memory: 8 << 20, Pids: 4}, ReadOnly: true,
-	})
+	path, end, err := n.engine.Sandbox(ctx, sandbox.Network)
 	if err != nil {
 		return nil, fmt.Errorf("make a network for a build step: %w", err)
 	}
-	ns := &namespace{engine: n.engine, id: made.ID}
-	if err := n.engine.Start(ctx, made.ID); err != nil {
-		ns.Close()
-		return nil, fmt.Errorf("make a network for a build step: %w", err)
-	}
-	c, err := n.engine.Container(ctx, made.ID)
-	if err != nil {
-		ns.Close()
-		return nil, fmt.Errorf("make a network for a build step: %w", err)
-	}
-	ns.pid = c.Pid
-	return ns, nil
+	return &namespace{path: path, end: sync.OnceValue(end)}, nil
 }
 
 type namespace struct {
-	engine *engine.Engine
-	id     string
-	pid    int
-	once   sync.Once
-	err    error
+	path string
+	end  func() error
 }
 
 // Set joins a step to the network, and adds the limit that BuildKit has no setting for.
@@ -99,21 +79,17 @@ func (n *namespace) Set(s *specs.Spec) error {
 	}
 	limit := int64(pids)
 	s.Linux.Resources.Pids = &specs.LinuxPids{Limit: &limit}
-	path := fmt.Sprintf("/proc/%d/ns/net", n.pid)
 	for i := range s.Linux.Namespaces {
 		if s.Linux.Namespaces[i].Type == specs.NetworkNamespace {
-			s.Linux.Namespaces[i].Path = path
+			s.Linux.Namespaces[i].Path = n.path
 			return nil
 		}
 	}
-	s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.NetworkNamespace, Path: path})
+	s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.NetworkNamespace, Path: n.path})
 	return nil
 }
 
-// Close ends the holder, and with it the namespace.
-func (n *namespace) Close() error {
-	n.once.Do(func() { n.err = n.engine.Remove(context.Background(), n.id, true) })
-	return n.err
-}
+// Close ends the namespace.
+func (n *namespace) Close() error { return n.end() }
 
 func (*namespace) Sample() (*resourcestypes.NetworkSample, error) { return nil, nil }

@@ -111,14 +111,12 @@ func (w *sharedWorker) connect(ctx context.Context, dir string) (c *connection, 
 		return nil, fmt.Errorf("open the build cache: %w", err)
 	}
 	c = &connection{served: make(chan error, 1)}
-	if c.controller, err = w.controller(ctx, dir); err != nil {
+	if c.controller, _, err = controllerOf(ctx, w, dir, nil); err != nil {
 		return nil, fmt.Errorf("open the build cache: %w", err)
 	}
 	const buffer = 1 << 20
 	l := bufconn.Listen(buffer)
-	c.server = grpc.NewServer(grpc.UnaryInterceptor(grpcerrors.UnaryServerInterceptor), grpc.StreamInterceptor(grpcerrors.StreamServerInterceptor))
-	c.controller.Register(c.server)
-	go func() { c.served <- c.server.Serve(l) }()
+	c.serve(l)
 	dial := func(ctx context.Context, _ string) (net.Conn, error) { return l.DialContext(ctx) }
 	if c.client, err = client.New(ctx, "tcp://buildkit", client.WithContextDialer(dial)); err != nil {
 		c.close()
@@ -127,37 +125,52 @@ func (w *sharedWorker) connect(ctx context.Context, dir string) (c *connection, 
 	return c, nil
 }
 
-func (w *sharedWorker) controller(ctx context.Context, dir string) (*control.Controller, error) {
+// serve answers on l.
+func (c *connection) serve(l net.Listener) {
+	c.server = grpc.NewServer(grpc.UnaryInterceptor(grpcerrors.UnaryServerInterceptor), grpc.StreamInterceptor(grpcerrors.StreamServerInterceptor))
+	c.controller.Register(c.server)
+	go func() { c.served <- c.server.Serve(l) }()
+}
+
+// controllerOf makes a solver on a worker, with what it knows in dir. Frontends are those beside
+// the one that is built in.
+func controllerOf(ctx context.Context, w worker.Worker, dir string, frontends func(worker.Infos) (map[string]frontend.Frontend, error)) (*control.Controller, *session.Manager, error) {
 	sessions, err := session.NewManager()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	workers := &worker.Controller{}
 	if err := workers.Add(w); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	all := map[string]frontend.Frontend{}
+	if frontends != nil {
+		if all, err = frontends(workers.Infos()); err != nil {
+			return nil, nil, err
+		}
+	}
+	all[frontendName] = forwarder.NewGatewayForwarder(workers.Infos(), dockerfile.Build)
 	index, err := bboltcachestorage.NewStore(filepath.Join(dir, "cache.db"))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	// A history of builds is asked for; those of Sampan are kept by who asks for builds.
 	history, err := bolt.Open(filepath.Join(dir, "history.db"), 0o600, &bolt.Options{NoSync: true})
 	if err != nil {
-		return nil, errors.Join(err, index.Close())
+		return nil, nil, errors.Join(err, index.Close())
 	}
-	return control.NewController(control.Opt{
+	c, err := control.NewController(control.Opt{
 		SessionManager:   sessions,
 		WorkerController: workers,
-		Frontends: map[string]frontend.Frontend{
-			frontendName: forwarder.NewGatewayForwarder(workers.Infos(), dockerfile.Build),
-		},
-		CacheManager:   solver.NewCacheManager(context.WithoutCancel(ctx), filepath.Base(dir), index, worker.NewCacheResultStorage(workers)),
-		HistoryDB:      history,
-		CacheStore:     index,
-		LeaseManager:   w.LeaseManager(),
-		ContentStore:   w.ContentStore(),
-		GarbageCollect: w.GarbageCollect,
+		Frontends:        all,
+		CacheManager:     solver.NewCacheManager(context.WithoutCancel(ctx), filepath.Base(dir), index, worker.NewCacheResultStorage(workers)),
+		HistoryDB:        history,
+		CacheStore:       index,
+		LeaseManager:     w.LeaseManager(),
+		ContentStore:     w.ContentStore(),
+		GarbageCollect:   w.GarbageCollect,
 	})
+	return c, sessions, err
 }
 
 func (c *connection) close() {

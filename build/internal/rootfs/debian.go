@@ -56,7 +56,7 @@ func (s *Store) Debian(ctx context.Context, out *step.Output) (string, error) {
 func (s *Store) pull(ctx context.Context, ref string) error {
 	limited, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	_, err := s.engine.Pull(limited, ref, nil)
+	_, err := s.engine.Pull(limited, ref, engine.PullOptions{}, nil)
 	return err
 }
 

@@ -44,7 +44,7 @@ func (b *Container) Clean(ctx context.Context) error {
 	}
 	var failed error
 	for _, c := range left {
-		failed = errors.Join(failed, b.engine.Remove(ctx, c.ID, true))
+		failed = errors.Join(failed, b.engine.Remove(ctx, c.ID, engine.RemoveOptions{Force: true, Volumes: true}))
 	}
 	return failed
 }
@@ -59,7 +59,7 @@ func (b *Container) Run(ctx context.Context, c Command) error {
 		return fmt.Errorf("create a build container: %w", err)
 	}
 	defer func() { // also when ctx has ended
-		_ = b.engine.Remove(context.WithoutCancel(ctx), made.ID, true)
+		_ = b.engine.Remove(context.WithoutCancel(ctx), made.ID, engine.RemoveOptions{Force: true, Volumes: true})
 	}()
 	run := ctx
 	if c.Limits.Time > 0 {

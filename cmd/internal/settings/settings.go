@@ -43,6 +43,7 @@ func all() []setting {
 		{"domain", "the name of this server; apps are served at NAME.DOMAIN", func(c *server.Config) *string { return &c.Domain }, domain},
 		{"database", "postgres://… keeps the records there; default: SQLite in the data directory", func(c *server.Config) *string { return &c.Database }, database},
 		{"runner", "auto, containers or processes: how apps run", func(c *server.Config) *string { return &c.Runner }, oneOf("auto", "containers", "processes")},
+		{"docker", "path of the socket for Docker's clients, or off; default: run/docker.sock in the data directory", func(c *server.Config) *string { return &c.Docker }, anything},
 		{"kv.client", "etcd clients are served here", func(c *server.Config) *string { return &c.KVClient }, address},
 		{"kv.peer", "etcd peers are served here", func(c *server.Config) *string { return &c.KVPeer }, address},
 		{"tls.cert", "PEM file with the certificate and its chain", func(c *server.Config) *string { return &c.TLSCert }, anything},

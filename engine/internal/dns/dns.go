@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/miekg/dns"
@@ -32,8 +33,9 @@ type Resolver struct {
 	upstream []string
 	log      *slog.Logger
 
-	mu    sync.RWMutex
-	names map[name][]netip.Addr
+	mu       sync.RWMutex
+	names    map[name][]netip.Addr
+	reversed map[string]name // by the question for it
 
 	host hostFile
 }
@@ -42,16 +44,19 @@ type name struct{ network, label string }
 
 // New forwards to the servers upstream, or to the host's when there are none.
 func New(upstream []string, log *slog.Logger) *Resolver {
-	return &Resolver{upstream: upstream, log: log, names: map[name][]netip.Addr{}, host: hostFile{path: "/etc/resolv.conf"}}
+	return &Resolver{upstream: upstream, log: log, names: map[name][]netip.Addr{}, reversed: map[string]name{}, host: hostFile{path: "/etc/resolv.conf"}}
 }
 
 // Close forgets everything. Servers are closed by themselves.
 func (r *Resolver) Close() error { return nil }
 
-// Add makes labels lead to ip, beside others that they lead to.
+// Add makes labels lead to ip, beside others that they lead to, and ip back to the first.
 func (r *Resolver) Add(network string, labels []string, ip netip.Addr) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if question, err := dns.ReverseAddr(ip.String()); err == nil && len(labels) > 0 {
+		r.reversed[question] = name{network, labels[0]}
+	}
 	for _, label := range labels {
 		key := name{network, strings.ToLower(label)}
 		if label != "" && !slices.Contains(r.names[key], ip) {
@@ -64,6 +69,9 @@ func (r *Resolver) Add(network string, labels []string, ip netip.Addr) {
 func (r *Resolver) Drop(network string, labels []string, ip netip.Addr) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if question, err := dns.ReverseAddr(ip.String()); err == nil {
+		delete(r.reversed, question)
+	}
 	for _, label := range labels {
 		key := name{network, strings.ToLower(label)}
 		left := slices.DeleteFunc(slices.Clone(r.names[key]), func(a netip.Addr) bool { return a == ip })
@@ -83,21 +91,23 @@ func (r *Resolver) find(network, label string) []netip.Addr {
 
 // A Client is who asks through a Server.
 type Client struct {
-	Network  string
+	Networks []string
 	Upstream []string // servers instead of the Resolver's
+	Alone    bool     // nothing is asked of servers
 }
 
 // A Server answers one container.
 type Server struct {
 	resolver *Resolver
-	client   Client
+	client   atomic.Pointer[Client]
 	udp, tcp *dns.Server
 	running  sync.WaitGroup
 }
 
 // Serve listens on Address, in the network namespace in which inside runs its function.
 func (r *Resolver) Serve(c Client, inside func(func() error) error) (*Server, error) {
-	s := &Server{resolver: r, client: c}
+	s := &Server{resolver: r}
+	s.Set(c)
 	var packets net.PacketConn
 	var stream net.Listener
 	err := inside(func() (err error) {
@@ -122,13 +132,16 @@ func (r *Resolver) Serve(c Client, inside func(func() error) error) (*Server, er
 		s.running.Go(func() {
 			defer begun()
 			if err := server.ActivateAndServe(); err != nil && !errors.Is(err, net.ErrClosed) {
-				r.log.Error("names do not resolve in a container any more", "network", c.Network, "err", err)
+				r.log.Error("names do not resolve in a container any more", "networks", c.Networks, "err", err)
 			}
 		})
 		<-started // otherwise Close could come before the start and be lost
 	}
 	return s, nil
 }
+
+// Set says anew who asks: its networks have changed.
+func (s *Server) Set(c Client) { s.client.Store(&c) }
 
 // Close ends the server. An answer that is under way is not waited for: nobody is left to read it.
 func (s *Server) Close() {
@@ -141,7 +154,7 @@ func (s *Server) Close() {
 
 // ServeDNS answers one question.
 func (s *Server) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
-	answer := s.resolver.Answer(s.client, w.RemoteAddr().Network(), q)
+	answer := s.resolver.Answer(*s.client.Load(), w.RemoteAddr().Network(), q)
 	answer.Compress = true
 	_ = w.WriteMsg(answer) // the asker is gone: nobody to tell
 }
@@ -150,6 +163,9 @@ func (s *Server) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
 func (r *Resolver) Answer(c Client, protocol string, q *dns.Msg) *dns.Msg {
 	if answer := r.local(c, q); answer != nil {
 		return answer
+	}
+	if c.Alone {
+		return new(dns.Msg).SetRcode(q, dns.RcodeNameError)
 	}
 	return r.forward(c, protocol, q)
 }
@@ -160,24 +176,64 @@ func (r *Resolver) local(c Client, q *dns.Msg) *dns.Msg {
 		return new(dns.Msg).SetRcode(q, dns.RcodeFormatError)
 	}
 	question := q.Question[0]
-	ips := r.find(c.Network, strings.TrimSuffix(question.Name, "."))
-	if len(ips) == 0 {
-		return nil
-	}
 	answer := new(dns.Msg).SetReply(q)
 	answer.RecursionAvailable = true
-	if question.Qtype != dns.TypeA && question.Qtype != dns.TypeANY {
-		return answer // the name is there, without such a record
+	if question.Qtype == dns.TypePTR {
+		named := r.reverse(c, question.Name)
+		if named == "" {
+			return nil
+		}
+		answer.Answer = []dns.RR{&dns.PTR{
+			Hdr: dns.RR_Header{Name: question.Name, Rrtype: dns.TypePTR, Class: dns.ClassINET, Ttl: ttl}, Ptr: dns.Fqdn(named),
+		}}
+		return answer
+	}
+	var ips []netip.Addr
+	for _, network := range c.Networks {
+		label := strings.TrimSuffix(question.Name, ".")
+		if ips = r.find(network, label); len(ips) == 0 {
+			ips = r.find(network, strings.TrimSuffix(label, "."+network)) // NAME.NETWORK
+		}
+		if len(ips) > 0 {
+			break
+		}
+	}
+	if len(ips) == 0 {
+		return nil
 	}
 	// Several containers of one name share the work: each answer begins with another one.
 	first := int(q.Id) % len(ips)
 	for i := range ips {
-		ip := ips[(first+i)%len(ips)]
-		answer.Answer = append(answer.Answer, &dns.A{
-			Hdr: dns.RR_Header{Name: question.Name, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: ttl}, A: ip.AsSlice(),
-		})
+		// A name that is there without such a record gets an empty answer.
+		if rr := record(question, ips[(first+i)%len(ips)]); rr != nil {
+			answer.Answer = append(answer.Answer, rr)
+		}
 	}
 	return answer
+}
+
+func record(q dns.Question, ip netip.Addr) dns.RR {
+	header := dns.RR_Header{Name: q.Name, Class: dns.ClassINET, Ttl: ttl}
+	switch {
+	case ip.Is4() && (q.Qtype == dns.TypeA || q.Qtype == dns.TypeANY):
+		header.Rrtype = dns.TypeA
+		return &dns.A{Hdr: header, A: ip.AsSlice()}
+	case ip.Is6() && (q.Qtype == dns.TypeAAAA || q.Qtype == dns.TypeANY):
+		header.Rrtype = dns.TypeAAAA
+		return &dns.AAAA{Hdr: header, AAAA: ip.AsSlice()}
+	}
+	return nil
+}
+
+// reverse is the name of the container that a question of type PTR is about: NAME.NETWORK.
+func (r *Resolver) reverse(c Client, question string) string {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	known, ok := r.reversed[strings.ToLower(question)]
+	if !ok || !slices.Contains(c.Networks, known.network) {
+		return ""
+	}
+	return known.label + "." + known.network
 }
 
 // forward asks the servers in their order. The asker's protocol is kept, so that a truncated

@@ -13,12 +13,9 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/content"
-	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/containerd/errdefs"
-	"github.com/containerd/platforms"
 	digest "github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -30,14 +27,31 @@ import (
 type Layer struct {
 	// Key names the content for whoever gives it: equal keys promise equal bytes, and a layer
 	// whose key is known is not opened. Empty: always read.
-	Key  string
-	Open func() (io.ReadCloser, error)
+	Key     string
+	Open    func() (io.ReadCloser, error)
+	By      string // what made it, for the history
+	Comment string
+}
+
+// A Recipe says what an image is made of.
+type Recipe struct {
+	Name     string // empty: it stays without one
+	Base     string // the image below; empty: none
+	Layers   []Layer
+	Config   Config // what it leaves empty is the base's word
+	Whole    bool   // nothing of the base's configuration is taken
+	Platform string // of an image without a base; empty: this machine's
 }
 
 // Assemble makes an image of base, empty for none, and layers, and names it ref. Equal input
 // gives equal digests. What cfg leaves empty is taken from base.
 func (s *Store) Assemble(ctx context.Context, ref, base string, layers []Layer, cfg Config) (Image, error) {
-	name, err := nameOf(ref)
+	return s.Make(ctx, Recipe{Name: ref, Base: base, Layers: layers, Config: cfg})
+}
+
+// Make makes an image. Equal recipes give equal digests.
+func (s *Store) Make(ctx context.Context, r Recipe) (Image, error) {
+	name, err := nameOf(r.Name)
 	if err != nil {
 		return Image{}, err
 	}
@@ -46,36 +60,73 @@ func (s *Store) Assemble(ctx context.Context, ref, base string, layers []Layer, 
 		return Image{}, err
 	}
 	defer done()
-	var parts []ocispec.Descriptor
-	var diffIDs []digest.Digest
-	if base != "" {
-		below, err := s.Image(ctx, base)
-		if err != nil {
-			return Image{}, err
-		}
-		if parts, diffIDs, err = s.layers(ctx, below); err != nil {
-			return Image{}, err
-		}
-		cfg = cfg.over(below.Config)
-	}
-	for _, layer := range layers {
-		part, err := s.layer(ctx, layer)
-		if err != nil {
-			return Image{}, full(err, "keep a layer of image "+ref)
-		}
-		parts, diffIDs = append(parts, part), append(diffIDs, part.Digest)
-	}
-	target, err := s.write(ctx, parts, newConfigFile(cfg, diffIDs))
+	p, err := s.begin(ctx, r)
 	if err != nil {
-		return Image{}, full(err, "keep image "+ref)
+		return Image{}, err
 	}
-	if err := s.unpack(ctx, name, target); err != nil {
+	for _, layer := range r.Layers {
+		if err := s.put(ctx, &p, layer); err != nil {
+			return Image{}, full(err, "keep a layer of image "+r.Name)
+		}
+	}
+	target, err := s.write(ctx, p.layers, newConfigFile(p.config, p.platform, p.diffIDs, p.history))
+	if err != nil {
+		return Image{}, full(err, "keep image "+r.Name)
+	}
+	if err := s.unpack(ctx, name, target, nil); err != nil {
 		return Image{}, err
 	}
 	if err := s.name(ctx, name, target); err != nil {
 		return Image{}, err
 	}
-	return s.load(ctx, target, []string{name})
+	return s.pointed(ctx, target, anyPlatform())
+}
+
+// parts of an image that is being made.
+type parts struct {
+	config   Config
+	platform ocispec.Platform
+	layers   []ocispec.Descriptor
+	diffIDs  []digest.Digest
+	history  []ocispec.History
+}
+
+// begin takes what the base has.
+func (s *Store) begin(ctx context.Context, r Recipe) (parts, error) {
+	platform, err := platformOf(r.Platform)
+	p := parts{config: r.Config, platform: platform}
+	if err != nil || r.Base == "" {
+		return p, err
+	}
+	below, err := s.Image(ctx, r.Base)
+	if err != nil {
+		return p, err
+	}
+	found, err := s.variant(ctx, below.Manifest, anyPlatform())
+	if err != nil {
+		return p, err
+	}
+	_, file, err := s.configuration(ctx, found.manifest.Config)
+	if err != nil {
+		return p, fmt.Errorf("read the configuration of image %s: %w", below.ID, err)
+	}
+	p.platform, p.layers, p.diffIDs, p.history = file.Platform, found.manifest.Layers, file.RootFS.DiffIDs, told(file)
+	if !r.Whole {
+		p.config = r.Config.over(below.Config)
+	}
+	return p, nil
+}
+
+// put adds a layer on top.
+func (s *Store) put(ctx context.Context, p *parts, l Layer) error {
+	part, err := s.layer(ctx, l)
+	if err != nil {
+		return err
+	}
+	created := whenMade(p.config)
+	p.layers, p.diffIDs = append(p.layers, part), append(p.diffIDs, part.Digest)
+	p.history = append(p.history, ocispec.History{Created: &created, CreatedBy: l.By, Author: p.config.Author, Comment: l.Comment})
+	return nil
 }
 
 // lease keeps what a call writes from being collected before it is named.
@@ -90,27 +141,6 @@ func (s *Store) lease(ctx context.Context) (context.Context, func(), error) {
 			s.log.Error("a lease on an image could not be ended; it ends tomorrow", "err", err)
 		}
 	}, nil
-}
-
-// layers are those of an image that is here.
-func (s *Store) layers(ctx context.Context, image Image) ([]ocispec.Descriptor, []digest.Digest, error) {
-	target, err := s.target(ctx, image)
-	if err != nil {
-		return nil, nil, err
-	}
-	manifest, err := images.Manifest(ctx, s.store.Content(), target, platforms.Default())
-	if err != nil {
-		return nil, nil, fmt.Errorf("read the manifest of image %s: %w", image.ID, err)
-	}
-	raw, err := content.ReadBlob(ctx, s.store.Content(), manifest.Config)
-	if err != nil {
-		return nil, nil, fmt.Errorf("read the configuration of image %s: %w", image.ID, err)
-	}
-	var file configFile
-	if err := json.Unmarshal(raw, &file); err != nil {
-		return nil, nil, fmt.Errorf("read the configuration of image %s: %w", image.ID, err)
-	}
-	return manifest.Layers, file.RootFS.DiffIDs, nil
 }
 
 // layer keeps a tar stream as it is, so that its digest is also the one of its content.
@@ -184,31 +214,6 @@ func (s *Store) blob(ctx context.Context, mediaType string, v any, labels map[st
 	desc := ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(raw), Size: int64(len(raw))}
 	err = content.WriteBlob(ctx, s.store.Content(), "blob-"+desc.Digest.String(), bytes.NewReader(raw), desc, content.WithLabels(labels))
 	return desc, err
-}
-
-// unpack makes the snapshots of an image, those that are not there yet.
-func (s *Store) unpack(ctx context.Context, name string, target ocispec.Descriptor) error {
-	fresh, err := s.missing(ctx, target)
-	if err != nil {
-		return full(err, "unpack image "+familiar(name))
-	}
-	extract := func() error {
-		return client.NewImage(s.store.Client, images.Image{Name: name, Target: target}).Unpack(ctx, s.store.Snapshotter)
-	}
-	if len(fresh) == 0 {
-		err = extract()
-	} else {
-		err = s.marks.guard(target, fresh, extract)
-		s.settle()
-	}
-	if err == nil {
-		return nil
-	}
-	// A broken extract may be large, and the disk may be full of it.
-	if cerr := s.store.Collect(context.WithoutCancel(ctx)); cerr != nil {
-		s.log.Error("the rest of an image that could not be unpacked stays on the disk", "err", cerr)
-	}
-	return full(err, "unpack image "+familiar(name))
 }
 
 // full turns a full disk into words for the user, wrapped or not.

@@ -12,10 +12,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/errdefs"
-	"github.com/containerd/platforms"
-	digest "github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/identity"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
@@ -138,10 +135,11 @@ func (m *marks) sync() error {
 
 // missing lists the layers of target that are not unpacked, the lowest first.
 func (s *Store) missing(ctx context.Context, target ocispec.Descriptor) ([]string, error) {
-	ids, err := s.diffIDs(ctx, target)
+	_, file, err := s.of(ctx, target)
 	if err != nil {
 		return nil, err
 	}
+	ids := file.RootFS.DiffIDs
 	snapshots := s.store.Client.SnapshotService(s.store.Snapshotter)
 	var chains []string
 	for i := range ids {
@@ -155,14 +153,6 @@ func (s *Store) missing(ctx context.Context, target ocispec.Descriptor) ([]strin
 		}
 	}
 	return chains, nil
-}
-
-func (s *Store) diffIDs(ctx context.Context, target ocispec.Descriptor) ([]digest.Digest, error) {
-	config, err := images.Config(ctx, s.store.Content(), target, platforms.Default())
-	if err != nil {
-		return nil, err
-	}
-	return images.RootFS(ctx, s.store.Content(), config)
 }
 
 // calm is how long after an image the disk is synced: whoever waited for the image has more
@@ -236,7 +226,7 @@ func (s *Store) again(ctx context.Context, all []mark, risky map[string]bool) er
 	}
 	for _, one := range all {
 		s.log.Warn("an image is unpacked again after a power loss", "image", one.Target.Digest)
-		if err := s.unpack(ctx, one.Target.Digest.String(), one.Target); err != nil && !errdefs.IsNotFound(err) {
+		if err := s.unpack(ctx, one.Target.Digest.String(), one.Target, nil); err != nil && !errdefs.IsNotFound(err) {
 			return err
 		}
 	}

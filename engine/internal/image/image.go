@@ -1,9 +1,12 @@
-// Package image makes, fetches, names and lists images (OCI image specification 1.1).
+// Package image makes, fetches, names, lists, sends and removes images (OCI image
+// specification 1.1, OCI distribution specification 1.1).
 //
 // A reference is what people write: "hello", "debian:12", "name@sha256:…" or the beginning of
 // an image's ID. A name that moves to another image leaves the old one behind without a
-// name, to be found by its digest until it is removed, as Docker does it: what runs from it
-// can be started again. An image that is returned is unpacked and survives power loss.
+// name, dangling, to be found by its digest until it is removed, as Docker does it: what runs
+// from it can be started again. A name may point at an index: the same image for several
+// platforms, each a variant, of which this machine's is preferred and not all need be here. An
+// image that is returned is unpacked and survives power loss.
 package image
 
 import (
@@ -12,7 +15,6 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
-	"slices"
 	"sort"
 	"strings"
 	"sync"
@@ -23,7 +25,6 @@ import (
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
-	"github.com/distribution/reference"
 	digest "github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/identity"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -34,38 +35,25 @@ import (
 
 // An Image that can be run.
 type Image struct {
-	ID      string   // digest of its configuration
-	Digest  string   // of its manifest
-	Names   []string // references in the form that people write; none when they moved on
-	Size    int64    // bytes of all its layers as they are kept; unpacked they take more
-	Created time.Time
-	Config  Config
-	Chain   string // names its unpacked layers; empty without layers
+	ID       string             // digest of its configuration
+	Digest   string             // what its names point at: its manifest, or an index of several
+	Target   ocispec.Descriptor // of Digest
+	Manifest ocispec.Descriptor // of the variant that the rest is about
+	Names    []string           // references in the form that people write; none when they moved on
+	Digests  []string           // NAME@DIGEST of each repository that has it
+	Tagged   time.Time          // when it last got a name
+	Size     int64              // bytes of its layers as they are kept; Usage knows what they take unpacked
+	Created  time.Time
+	Config   Config
+	Platform ocispec.Platform
+	Comment  string
+	Layers   []string        // digests of the unpacked layers, the lowest first
+	Chain    string          // names its unpacked layers; empty without layers
+	Raw      json.RawMessage // the configuration as it is
 }
 
-// A Config is what an image says about the containers made from it.
-type Config struct {
-	Entrypoint []string
-	Command    []string
-	Env        []string
-	WorkDir    string
-	User       string
-	Ports      []string // "8080/tcp"
-	Volumes    []string // paths
-	Labels     map[string]string
-	StopSignal string
-	Health     *Health
-	Created    time.Time // zero: the beginning of 1970, so that equal input gives equal digests
-}
-
-// Health is a command that is run in a container to see whether it works.
-type Health struct {
-	Command     []string // Docker's form: CMD and arguments, CMD-SHELL and a line, or NONE
-	Interval    time.Duration
-	Timeout     time.Duration
-	StartPeriod time.Duration
-	Retries     int
-}
+// Dangling images have no name.
+func (i Image) Dangling() bool { return len(i.Names) == 0 }
 
 // A Store of images.
 type Store struct {
@@ -73,6 +61,7 @@ type Store struct {
 	log   *slog.Logger
 	keys  keys
 	marks *marks
+	ids   sync.Map // target → ID, of manifests
 
 	closing  chan struct{}
 	settling atomic.Bool // a sync is planned
@@ -90,28 +79,56 @@ func New(s *store.Store, dir string, log *slog.Logger) *Store {
 
 // Image finds one by name, digest or the beginning of its ID.
 func (s *Store) Image(ctx context.Context, ref string) (Image, error) {
+	return s.find(ctx, ref, anyPlatform())
+}
+
+// ImageFor finds the variant of a platform, as in "linux/arm64"; empty: the best that is here.
+func (s *Store) ImageFor(ctx context.Context, ref, platform string) (Image, error) {
+	if platform == "" {
+		return s.Image(ctx, ref)
+	}
+	p, err := platformOf(platform)
+	if err != nil {
+		return Image{}, err
+	}
+	image, err := s.find(ctx, ref, platforms.OnlyStrict(p))
+	if errdefs.IsNotFound(err) {
+		return image, fault.NotFound("image with reference %s was found but does not provide the specified platform (%s)", ref, platforms.FormatAll(p))
+	}
+	return image, err
+}
+
+func (s *Store) find(ctx context.Context, ref string, want platforms.MatchComparer) (Image, error) {
 	if name, err := normal(ref); err == nil {
 		record, err := s.records().Get(ctx, name)
 		if err == nil {
-			return s.load(ctx, record.Target, []string{record.Name})
+			return s.pointed(ctx, record.Target, want)
 		}
 		if !errdefs.IsNotFound(err) {
 			return Image{}, fmt.Errorf("look up image %s: %w", ref, err)
 		}
 	}
-	return s.byDigest(ctx, ref)
+	return s.byDigest(ctx, ref, want)
 }
 
-// byDigest accepts "name@sha256:…", "sha256:…" and four or more digits of an ID.
-func (s *Store) byDigest(ctx context.Context, ref string) (Image, error) {
+// pointed is the image of a target, with all its names.
+func (s *Store) pointed(ctx context.Context, target ocispec.Descriptor, want platforms.MatchComparer) (Image, error) {
+	records, err := s.records().List(ctx, "target.digest=="+target.Digest.String())
+	if err != nil {
+		return Image{}, fmt.Errorf("look up image %s: %w", target.Digest, err)
+	}
+	return s.load(ctx, target, records, want)
+}
+
+// byDigest accepts "name@sha256:…", "sha256:…" and the first digits of an ID.
+func (s *Store) byDigest(ctx context.Context, ref string, want platforms.MatchComparer) (Image, error) {
 	hex := ref
 	if _, after, ok := strings.Cut(ref, "@"); ok {
 		hex = after
 	}
 	hex = strings.TrimPrefix(hex, "sha256:")
-	missing := fault.NotFound("there is no image %s here", ref)
-	if len(hex) < 4 || strings.Trim(hex, "0123456789abcdef") != "" {
-		return Image{}, missing
+	if hex == "" || strings.Trim(hex, "0123456789abcdef") != "" {
+		return Image{}, missing(ref)
 	}
 	if len(hex) == 64 {
 		records, err := s.records().List(ctx, "target.digest==sha256:"+hex)
@@ -119,53 +136,91 @@ func (s *Store) byDigest(ctx context.Context, ref string) (Image, error) {
 			return Image{}, fmt.Errorf("look up image %s: %w", ref, err)
 		}
 		if len(records) > 0 {
-			return s.load(ctx, records[0].Target, namesOf(records))
+			return s.load(ctx, records[0].Target, records, want)
 		}
 	}
-	all, err := s.Images(ctx)
+	return s.byPrefix(ctx, ref, hex, want)
+}
+
+func (s *Store) byPrefix(ctx context.Context, ref, hex string, want platforms.MatchComparer) (Image, error) {
+	byTarget, err := s.byTarget(ctx)
 	if err != nil {
 		return Image{}, err
 	}
-	var found []Image
-	for _, image := range all {
-		if strings.HasPrefix(image.ID, "sha256:"+hex) || strings.HasPrefix(image.Digest, "sha256:"+hex) {
-			found = append(found, image)
+	var found [][]images.Image
+	for target, records := range byTarget {
+		id, err := s.id(ctx, records[0].Target)
+		if err != nil && !errdefs.IsNotFound(err) {
+			return Image{}, err
+		}
+		if strings.HasPrefix(id, "sha256:"+hex) || strings.HasPrefix(target.String(), "sha256:"+hex) {
+			found = append(found, records)
 		}
 	}
 	switch len(found) {
 	case 0:
-		return Image{}, missing
+		return Image{}, missing(ref)
 	case 1:
-		return found[0], nil
+		return s.load(ctx, found[0][0].Target, found[0], want)
 	}
 	return Image{}, fault.Invalid("%s is the beginning of %d images", ref, len(found)).Try("write more of it")
 }
 
-func namesOf(records []images.Image) []string {
-	names := make([]string, len(records))
-	for i, record := range records {
-		names[i] = record.Name
+// id is that of the image which target points at. A manifest always says the same; what an
+// index means depends on which variants are here.
+func (s *Store) id(ctx context.Context, target ocispec.Descriptor) (string, error) {
+	if id, ok := s.ids.Load(target.Digest); ok {
+		return id.(string), nil
 	}
-	return names
+	best, err := s.variant(ctx, target, anyPlatform())
+	if err != nil {
+		return "", err
+	}
+	id := best.manifest.Config.Digest.String()
+	if images.IsManifestType(target.MediaType) {
+		s.ids.Store(target.Digest, id)
+	}
+	return id, nil
 }
 
-// Images lists all, the newest first.
-func (s *Store) Images(ctx context.Context) ([]Image, error) {
+// byTarget are all records, those of an image together.
+func (s *Store) byTarget(ctx context.Context) (map[digest.Digest][]images.Image, error) {
 	records, err := s.records().List(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("list images: %w", err)
 	}
-	names := map[digest.Digest][]string{}
-	targets := map[digest.Digest]ocispec.Descriptor{}
+	all := map[digest.Digest][]images.Image{}
 	for _, record := range records {
-		names[record.Target.Digest] = append(names[record.Target.Digest], record.Name)
-		targets[record.Target.Digest] = record.Target
+		all[record.Target.Digest] = append(all[record.Target.Digest], record)
 	}
-	all := make([]Image, 0, len(targets))
-	for id, target := range targets {
-		image, err := s.load(ctx, target, names[id])
+	return all, nil
+}
+
+// missing is said in Docker's words, for scripts look for them.
+func missing(ref string) error {
+	if full, err := normal(ref); err == nil && !strings.HasPrefix(ref, "sha256:") {
+		ref = familiar(full)
+	}
+	return fault.NotFound("No such image: %s", ref)
+}
+
+// Images lists all, the newest first.
+func (s *Store) Images(ctx context.Context) ([]Image, error) {
+	byTarget, err := s.byTarget(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.ids.Range(func(target, _ any) bool {
+		if byTarget[target.(digest.Digest)] == nil {
+			s.ids.Delete(target)
+		}
+		return true
+	})
+	all := make([]Image, 0, len(byTarget))
+	for _, records := range byTarget {
+		image, err := s.load(ctx, records[0].Target, records, anyPlatform())
 		if errdefs.IsNotFound(err) {
-			continue // of another platform, or an artifact that is no image
+			continue // an artifact that is no image, or removed this moment
 		}
 		if err != nil {
 			return nil, err
@@ -181,190 +236,44 @@ func (s *Store) Images(ctx context.Context) ([]Image, error) {
 	return all, nil
 }
 
-// Tag gives an image a further name.
-func (s *Store) Tag(ctx context.Context, ref, name string) error {
-	image, err := s.Image(ctx, ref)
-	if err != nil {
-		return err
-	}
-	full, err := nameOf(name)
-	if err != nil {
-		return err
-	}
-	target, err := s.target(ctx, image)
-	if err != nil {
-		return err
-	}
-	return s.name(ctx, full, target)
-}
-
-// A Removal is the names that an image loses, and whether none is left.
-type Removal struct {
-	Image Image
-	Last  bool
-	names []string
-}
-
-// Removal says what removing ref would do: a name goes alone, NAME@DIGEST takes the names that
-// the repository NAME gives that image, and an ID takes all. The bytes go with the last name.
-func (s *Store) Removal(ctx context.Context, ref string) (Removal, error) {
-	image, err := s.Image(ctx, ref)
-	if err != nil {
-		return Removal{}, err
-	}
-	records, err := s.records().List(ctx, "target.digest=="+image.Digest)
-	if err != nil {
-		return Removal{}, fmt.Errorf("list the names of image %s: %w", ref, err)
-	}
-	full, _ := normal(ref)
-	meant := func(name string) bool { return true }
-	switch {
-	case slices.ContainsFunc(records, func(r images.Image) bool { return r.Name == full }):
-		meant = func(name string) bool { return name == full }
-	case strings.Contains(ref, "@"):
-		meant = func(name string) bool { return repository(name) == repository(full) }
-	}
-	r := Removal{Image: image}
-	for _, record := range records {
-		if meant(record.Name) {
-			r.names = append(r.names, record.Name)
-		}
-	}
-	if len(r.names) == 0 {
-		return Removal{}, fault.NotFound("there is no image %s here", ref)
-	}
-	r.Last = len(r.names) == len(records)
-	return r, nil
-}
-
-// Remove does what r says.
-func (s *Store) Remove(ctx context.Context, r Removal) error {
-	for _, name := range r.names {
-		if err := s.records().Delete(ctx, name); err != nil && !errdefs.IsNotFound(err) {
-			return fmt.Errorf("remove image %s: %w", name, err)
-		}
-	}
-	return nil
-}
-
-// repository is a full name without its tag and digest.
-func repository(full string) string {
-	named, err := reference.ParseNormalizedNamed(full)
-	if err != nil {
-		return full
-	}
-	return named.Name()
-}
-
-func (s *Store) records() images.Store { return s.store.Client.ImageService() }
-
-func (s *Store) target(ctx context.Context, image Image) (ocispec.Descriptor, error) {
-	records, err := s.records().List(ctx, "target.digest=="+image.Digest)
-	if err != nil {
-		return ocispec.Descriptor{}, fmt.Errorf("look up image %s: %w", image.ID, err)
-	}
-	if len(records) == 0 {
-		return ocispec.Descriptor{}, fault.NotFound("image %s was just removed", image.ID)
-	}
-	return records[0].Target, nil
-}
-
-// name points a full name at target. The image it pointed at before keeps a name of digest.
-func (s *Store) name(ctx context.Context, full string, target ocispec.Descriptor) error {
-	s.naming.Lock()
-	defer s.naming.Unlock()
-	old, err := s.records().Get(ctx, full)
-	switch {
-	case errdefs.IsNotFound(err):
-		_, err = s.records().Create(ctx, images.Image{Name: full, Target: target})
-		if err != nil {
-			return fmt.Errorf("name image %s: %w", full, err)
-		}
-		return nil
-	case err != nil:
-		return fmt.Errorf("look up image %s: %w", full, err)
-	case old.Target.Digest == target.Digest:
-		return nil
-	}
-	if err := s.keep(ctx, old); err != nil {
-		return err
-	}
-	if _, err := s.records().Update(ctx, images.Image{Name: full, Target: target}, "target"); err != nil {
-		return fmt.Errorf("name image %s: %w", full, err)
-	}
-	return nil
-}
-
-// keep gives an image that is about to lose a name one by digest.
-func (s *Store) keep(ctx context.Context, old images.Image) error {
-	_, err := s.records().Create(ctx, images.Image{Name: repository(old.Name) + "@" + old.Target.Digest.String(), Target: old.Target})
-	if err != nil && !errdefs.IsAlreadyExists(err) {
-		return fmt.Errorf("keep the image that was %s: %w", old.Name, err)
-	}
-	return nil
-}
-
 // load reads what an image says of itself.
-func (s *Store) load(ctx context.Context, target ocispec.Descriptor, names []string) (Image, error) {
-	blobs := s.store.Content()
-	manifest, err := images.Manifest(ctx, blobs, target, platforms.Default())
+func (s *Store) load(ctx context.Context, target ocispec.Descriptor, records []images.Image, want platforms.MatchComparer) (Image, error) {
+	found, err := s.variant(ctx, target, want)
 	if err != nil {
-		return Image{}, fmt.Errorf("read the manifest of image %s: %w", target.Digest, err)
+		return Image{}, err
 	}
-	raw, err := content.ReadBlob(ctx, blobs, manifest.Config)
+	raw, file, err := s.configuration(ctx, found.manifest.Config)
 	if err != nil {
-		return Image{}, fmt.Errorf("read the configuration of image %s: %w", target.Digest, err)
-	}
-	var file configFile
-	if err := json.Unmarshal(raw, &file); err != nil {
 		return Image{}, fmt.Errorf("read the configuration of image %s: %w", target.Digest, err)
 	}
 	image := Image{
-		ID: manifest.Config.Digest.String(), Digest: target.Digest.String(), Config: file.config(),
+		ID: found.manifest.Config.Digest.String(), Digest: target.Digest.String(), Target: target, Manifest: found.Descriptor,
+		Config: configOf(file), Platform: file.Platform, Raw: raw,
 	}
-	if file.Created != nil {
-		image.Created = *file.Created
+	image.Created = image.Config.Created
+	if n := len(file.History); n > 0 {
+		image.Comment = file.History[n-1].Comment
 	}
-	for _, layer := range manifest.Layers {
+	for _, layer := range found.manifest.Layers {
 		image.Size += layer.Size
+	}
+	for _, id := range file.RootFS.DiffIDs {
+		image.Layers = append(image.Layers, id.String())
 	}
 	if len(file.RootFS.DiffIDs) > 0 {
 		image.Chain = identity.ChainID(file.RootFS.DiffIDs).String()
 	}
-	for _, name := range names {
-		if !strings.Contains(name, "@") {
-			image.Names = append(image.Names, familiar(name))
-		}
-	}
-	sort.Strings(image.Names)
+	image.Names, image.Digests, image.Tagged = called(records)
 	return image, nil
 }
 
-// normal is the full form of what a person wrote: "hello" is docker.io/library/hello:latest.
-func normal(ref string) (string, error) {
-	named, err := reference.ParseDockerRef(ref)
-	if err != nil {
-		return "", err
+func (s *Store) configuration(ctx context.Context, desc ocispec.Descriptor) ([]byte, configFile, error) {
+	var file configFile
+	raw, err := content.ReadBlob(ctx, s.store.Content(), desc)
+	if err == nil {
+		err = json.Unmarshal(raw, &file)
 	}
-	return named.String(), nil
+	return raw, file, err
 }
 
-// nameOf is normal for names to give, which a digest is not.
-func nameOf(ref string) (string, error) {
-	if strings.Contains(ref, "@") {
-		return "", fault.Invalid("%q names an image by its digest, which nobody can choose", ref).Try("use NAME:TAG")
-	}
-	full, err := normal(ref)
-	if err != nil {
-		return "", fault.Invalid("%q is not a name for an image: %w", ref, err).Try("use lower case letters, digits, dots and dashes: owner/name:tag")
-	}
-	return full, nil
-}
-
-func familiar(name string) string {
-	named, err := reference.ParseNormalizedNamed(name)
-	if err != nil {
-		return name
-	}
-	return reference.FamiliarString(named)
-}
+func (s *Store) records() images.Store { return s.store.Client.ImageService() }

@@ -84,7 +84,7 @@ func remove(t *testing.T, s *image.Store, ref string) {
 	t.Helper()
 	r, err := s.Removal(t.Context(), ref)
 	if err == nil {
-		err = s.Remove(t.Context(), r)
+		err = s.Remove(t.Context(), r, false)
 	}
 	if err != nil {
 		t.Fatalf("remove %s: %v", ref, err)

@@ -3,33 +3,47 @@ package image
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"io"
-	"net"
-	"net/http"
-	"strings"
-	"time"
 
-	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/images/archive"
-	"github.com/containerd/containerd/v2/core/remotes"
-	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/containerd/containerd/v2/pkg/archive/compression"
+	"github.com/containerd/containerd/v2/pkg/rootfs"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
-	"github.com/distribution/reference"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"sampan.dev/sampan/internal/fault"
 )
 
-// untagged is the repository of images that came without a name.
-const untagged = "localhost/imported"
+// Loaded is an image that came in a file.
+type Loaded struct {
+	Image
+	Name string // in the file; empty: none
+}
 
 // Import takes a tar file of images, in Docker's format or an OCI layout, plain or compressed.
 func (s *Store) Import(ctx context.Context, r io.Reader) ([]Image, error) {
+	loaded, err := s.Load(ctx, r, "", nil)
+	all := make([]Image, len(loaded))
+	for i, one := range loaded {
+		all[i] = one.Image
+	}
+	return all, err
+}
+
+// Load does what Import does and tells how far it is. Of an image for several platforms, all
+// that is in the file is kept, and that of platform, empty for the best one, must be there.
+func (s *Store) Load(ctx context.Context, r io.Reader, platform string, progress func(Progress)) ([]Loaded, error) {
+	want := anyPlatform()
+	if platform != "" {
+		p, err := platformOf(platform)
+		if err != nil {
+			return nil, err
+		}
+		want = platforms.OnlyStrict(p)
+	}
 	ctx, done, err := s.lease(ctx)
 	if err != nil {
 		return nil, err
@@ -47,149 +61,95 @@ func (s *Store) Import(ctx context.Context, r io.Reader) ([]Image, error) {
 		}
 		return nil, fault.Invalid("this is not a tar file of images: %w", err).Try("make one with docker save, or skopeo copy to oci-archive:")
 	}
-	return s.adopt(ctx, index)
+	return s.adoptAll(ctx, index, want, progress)
 }
 
-// adopt unpacks and names what an index lists, for this platform.
-func (s *Store) adopt(ctx context.Context, index ocispec.Descriptor) ([]Image, error) {
-	blobs := s.store.Content()
-	listed, err := images.Children(ctx, blobs, index)
+// adoptAll unpacks and names what an index lists.
+func (s *Store) adoptAll(ctx context.Context, index ocispec.Descriptor, want platforms.MatchComparer, progress func(Progress)) ([]Loaded, error) {
+	listed, err := images.Children(ctx, s.store.Content(), index)
 	if err != nil {
 		return nil, fmt.Errorf("read the index of the imported images: %w", err)
 	}
-	var all []Image
+	var all []Loaded
 	for _, target := range listed {
-		handler := images.FilterPlatforms(images.ChildrenHandler(blobs), platforms.Default())
-		err := images.Walk(ctx, images.SetChildrenLabels(blobs, handler), target)
+		if target.Annotations[images.AnnotationManifestSubject] != "" {
+			continue // about another one
+		}
+		one, err := s.adopt(ctx, target, want, progress)
 		if err != nil {
-			return nil, fault.Invalid("an image in the file is incomplete: %w", err)
+			return all, err
 		}
-		name, err := nameOf(target.Annotations[images.AnnotationImageName])
-		if err != nil {
-			name = untagged + "@" + target.Digest.String()
-		}
-		target.Annotations = nil
-		if err := s.unpack(ctx, name, target); err != nil {
-			return nil, err
-		}
-		if err := s.name(ctx, name, target); err != nil {
-			return nil, err
-		}
-		image, err := s.load(ctx, target, []string{name})
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, image)
+		all = append(all, one)
 	}
 	return all, nil
 }
 
-// Progress of a pull.
-type Progress struct {
-	Ref    string // what is being fetched
-	Status string // "resolving", "downloading", "unpacking", "done"
-	Done   int64  // bytes
-	Total  int64  // bytes; zero: not known
+func (s *Store) adopt(ctx context.Context, target ocispec.Descriptor, want platforms.MatchComparer, progress func(Progress)) (Loaded, error) {
+	if err := s.link(ctx, target); err != nil {
+		return Loaded{}, err
+	}
+	best, err := s.whole(ctx, target, want)
+	if err != nil {
+		return Loaded{}, err
+	}
+	name, err := nameOf(target.Annotations[images.AnnotationImageName])
+	if err != nil {
+		name = ""
+	}
+	if err := s.unpack(ctx, name, best.Descriptor, loading(progress)); err != nil {
+		return Loaded{}, err
+	}
+	if err := s.name(ctx, name, target); err != nil {
+		return Loaded{}, err
+	}
+	image, err := s.pointed(ctx, target, want)
+	if name != "" {
+		name = familiar(name)
+	}
+	return Loaded{image, name}, err
 }
 
-// Pull fetches an image from the registry that its name says.
-func (s *Store) Pull(ctx context.Context, ref string, progress func(Progress)) (Image, error) {
-	named, err := reference.ParseDockerRef(ref)
-	if err != nil {
-		return Image{}, fault.Invalid("%q is not the name of an image: %w", ref, err)
-	}
-	if progress == nil {
-		progress = func(Progress) {}
-	}
-	ctx, done, err := s.lease(ctx)
-	if err != nil {
-		return Image{}, err
-	}
-	defer done()
-	progress(Progress{Ref: ref, Status: "resolving"})
-	fetched, err := s.fetch(ctx, named, ref, progress)
-	if err != nil {
-		return Image{}, err
-	}
-	progress(Progress{Ref: ref, Status: "unpacking"})
-	if err := s.unpack(ctx, fetched.Name, fetched.Target); err != nil {
-		return Image{}, err
-	}
-	progress(Progress{Ref: ref, Status: "done"})
-	return s.load(ctx, fetched.Target, []string{named.String()})
-}
-
-// fetch brings the blobs of an image and moves its name to it.
-func (s *Store) fetch(ctx context.Context, named reference.Named, ref string, progress func(Progress)) (images.Image, error) {
-	old, olderr := s.records().Get(ctx, named.String())
-	stop := s.watch(ctx, ref, progress)
-	fetched, err := s.store.Client.Fetch(ctx, named.String(), client.WithResolver(resolver()), client.WithPlatform(platforms.DefaultString()))
-	stop()
-	if err != nil {
-		return images.Image{}, pullFault(named, err)
-	}
-	if olderr == nil && old.Target.Digest != fetched.Target.Digest {
-		return fetched, s.keep(ctx, old)
-	}
-	return fetched, nil
-}
-
-// watch tells how far the blobs being written are, until stop is called.
-func (s *Store) watch(ctx context.Context, ref string, progress func(Progress)) (stop func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		tick := time.NewTicker(200 * time.Millisecond)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
+// link lets the collector find what is here of target.
+func (s *Store) link(ctx context.Context, target ocispec.Descriptor) error {
+	blobs := s.store.Content()
+	handler := func(ctx context.Context, desc ocispec.Descriptor) ([]ocispec.Descriptor, error) {
+		if _, err := blobs.Info(ctx, desc.Digest); err != nil {
+			if errdefs.IsNotFound(err) {
+				return nil, images.ErrSkipDesc
 			}
-			statuses, err := s.store.Content().ListStatuses(ctx)
-			if err != nil || len(statuses) == 0 {
-				continue
-			}
-			p := Progress{Ref: ref, Status: "downloading"}
-			for _, status := range statuses {
-				p.Done, p.Total = p.Done+status.Offset, p.Total+status.Total
-			}
-			progress(p)
+			return nil, err
 		}
-	}()
-	return func() { cancel(); <-ended }
-}
-
-// resolver gives up soon where no registry answers, as behind a firewall that drops.
-func resolver() remotes.Resolver {
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.DialContext = (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext
-	transport.ResponseHeaderTimeout = time.Minute
-	hc := &http.Client{Transport: transport}
-	return docker.NewResolver(docker.ResolverOptions{Hosts: docker.ConfigureDefaultRegistries(
-		docker.WithClient(hc),
-		docker.WithPlainHTTP(docker.MatchLocalhost),
-		docker.WithAuthorizer(docker.NewDockerAuthorizer(docker.WithAuthClient(hc))),
-	)})
-}
-
-func pullFault(named reference.Named, err error) error {
-	name, host := reference.FamiliarString(named), reference.Domain(named)
-	var network net.Error
-	switch {
-	case errors.Is(err, context.Canceled):
-		return err
-	case errdefs.IsNotFound(err):
-		return fault.NotFound("%s has no image %s", host, name).Try("check the name and the tag")
-	case strings.Contains(err.Error(), "authorization failed"), errdefs.IsPermissionDenied(err), errdefs.IsUnauthorized(err):
-		return fault.NotFound("%s has no image %s, or it is private", host, name)
-	case errors.As(err, &network):
-		return fault.Unavailable("the registry %s does not answer: %w", host, err).
-			Try("import the image from a file instead, or check this machine's way to the internet")
+		return images.Children(ctx, blobs, desc)
 	}
-	return full(err, "fetch image "+name)
+	if err := images.Walk(ctx, images.SetChildrenLabels(blobs, handler), target); err != nil {
+		return fault.Invalid("an image in the file is broken: %w", err)
+	}
+	return nil
+}
+
+// whole is the best variant, with all its layers.
+func (s *Store) whole(ctx context.Context, target ocispec.Descriptor, want platforms.MatchComparer) (variant, error) {
+	best, err := s.variant(ctx, target, want)
+	if errdefs.IsNotFound(err) {
+		return best, fault.Invalid("an image in the file is incomplete, or is not for the platform that was asked for: %w", err)
+	}
+	if err != nil {
+		return best, fault.Invalid("an image in the file is broken: %w", err)
+	}
+	ok, err := s.complete(ctx, best.Descriptor)
+	if err == nil && !ok {
+		err = fault.Invalid("an image in the file is incomplete: it lacks layers")
+	}
+	return best, err
+}
+
+func loading(progress func(Progress)) unpacked {
+	if progress == nil {
+		return nil
+	}
+	return func(layer rootfs.Layer, read int64, done bool) {
+		progress(Progress{ID: short(layer.Blob.Digest), Status: "Loading layer", Done: read, Total: layer.Blob.Size})
+	}
 }
 
 // randomID makes a reference that no other write has.

@@ -4,11 +4,9 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -19,63 +17,10 @@ import (
 	"sampan.dev/sampan/internal/fault"
 )
 
-// A remote image: its blobs by digest, and its manifest.
-type remote struct {
-	blobs    map[string][]byte
-	manifest []byte
-}
-
-const manifestType = "application/vnd.oci.image.manifest.v1+json"
-
-func newRemote(files map[string]string) remote {
-	var zipped bytes.Buffer
-	z := gzip.NewWriter(&zipped)
-	plain := tarOf(files)
-	z.Write(plain)
-	z.Close()
-	r := remote{blobs: map[string][]byte{}}
-	add := func(mediaType string, raw []byte) map[string]any {
-		d := digest.FromBytes(raw).String()
-		r.blobs[d] = raw
-		return map[string]any{"mediaType": mediaType, "digest": d, "size": len(raw)}
-	}
-	config, _ := json.Marshal(map[string]any{
-		"architecture": "amd64", "os": "linux", "config": map[string]any{"Cmd": []string{"/x"}},
-		"rootfs": map[string]any{"type": "layers", "diff_ids": []string{digest.FromBytes(plain).String()}},
-	})
-	r.manifest, _ = json.Marshal(map[string]any{
-		"schemaVersion": 2, "mediaType": manifestType,
-		"config": add("application/vnd.oci.image.config.v1+json", config),
-		"layers": []any{add("application/vnd.oci.image.layer.v1.tar+gzip", zipped.Bytes())},
-	})
-	r.blobs[digest.FromBytes(r.manifest).String()] = r.manifest
-	return r
-}
-
-// ServeHTTP is as much of a registry as a pull needs.
-func (r remote) ServeHTTP(w http.ResponseWriter, q *http.Request) {
-	at := strings.LastIndex(q.URL.Path, "/")
-	what := q.URL.Path[at+1:]
-	raw, ok := r.blobs[what]
-	if what == "1" {
-		raw, ok = r.manifest, true
-	}
-	switch {
-	case q.URL.Path == "/v2/":
-	case !ok || !strings.HasPrefix(q.URL.Path, "/v2/team/app/"):
-		http.NotFound(w, q)
-	default:
-		if strings.HasSuffix(q.URL.Path[:at], "/manifests") {
-			w.Header().Set("Content-Type", manifestType)
-		}
-		w.Header().Set("Docker-Content-Digest", digest.FromBytes(raw).String())
-		w.Header().Set("Content-Length", fmt.Sprint(len(raw)))
-		w.Write(raw)
-	}
-}
-
 func TestPull(t *testing.T) {
-	server := httptest.NewServer(newRemote(map[string]string{"x": "1"}))
+	registry := newRegistry()
+	registry.hold("team/app", "1", newRemote("amd64", map[string]string{"x": "1"}))
+	server := httptest.NewServer(registry)
 	defer server.Close()
 	here := server.Listener.Addr().String()
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
@@ -99,14 +44,14 @@ func TestPull(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.sentence, func(t *testing.T) {
 			var last image.Progress
-			got, err := s.Pull(t.Context(), c.ref, func(p image.Progress) { last = p })
+			got, err := s.Pull(t.Context(), c.ref, image.PullOptions{}, func(p image.Progress) { last = p })
 			if !c.ok {
 				if !fault.Is(err, c.kind) {
 					t.Errorf("the error is %v", err)
 				}
 				return
 			}
-			if err != nil || len(got.Names) != 1 || got.Names[0] != c.ref || last.Status != "done" {
+			if err != nil || len(got.Names) != 1 || got.Names[0] != c.ref || last.Status != "Status: Downloaded newer image for "+c.ref {
 				t.Errorf("%+v, %v, %+v", got, err, last)
 			}
 		})
@@ -114,7 +59,7 @@ func TestPull(t *testing.T) {
 }
 
 func TestImportOfALayout(t *testing.T) {
-	r := newRemote(map[string]string{"x": "1"})
+	r := newRemote("amd64", map[string]string{"x": "1"})
 	index := fmt.Sprintf(`{"schemaVersion":2,"manifests":[{"mediaType":%q,"digest":%q,"size":%d,"annotations":{"io.containerd.image.name":"docker.io/made/layout:1"}}]}`,
 		manifestType, digest.FromBytes(r.manifest), len(r.manifest))
 	files := map[string]string{"oci-layout": `{"imageLayoutVersion":"1.0.0"}`, "index.json": index}

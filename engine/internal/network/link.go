@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"strconv"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -20,11 +19,19 @@ func (m *Manager) up(n *Network) error {
 	if m.ready[n.Name] {
 		return nil
 	}
-	if !m.forward {
-		if err := sysctl("net/ipv4/ip_forward", "1"); err != nil {
+	for _, p := range n.Pools {
+		v6 := p.Subnet.Addr().Is6()
+		name, at := "net/ipv4/ip_forward", 0
+		if v6 {
+			name, at = "net/ipv6/conf/all/forwarding", 1
+		}
+		if m.forward[at] {
+			continue
+		}
+		if err := sysctl(name, "1"); err != nil {
 			return err
 		}
-		m.forward = true
+		m.forward[at] = true
 	}
 	if err := bridge(n); err != nil {
 		return err
@@ -37,21 +44,25 @@ func (m *Manager) up(n *Network) error {
 	return nil
 }
 
-// rules writes the table anew, in one step. The caller holds mu.
+// rules writes the tables anew, in one step each. The caller holds mu.
 func (m *Manager) rules() error {
 	networks := make([]Network, 0, len(m.ready))
 	for name := range m.ready {
 		networks = append(networks, *m.networks[name])
 	}
-	ports := map[netip.Addr][]Port{}
-	for _, e := range m.endpoints {
-		ports[e.IP] = e.Ports
+	var ports []target
+	for _, s := range m.sandboxes {
+		ports = append(ports, targets(m.ways(s), s.Ports)...)
 	}
 	return m.firewall.rewrite(networks, ports)
 }
 
 func bridge(n *Network) error {
-	link := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: n.Bridge, MTU: mtu(), HardwareAddr: hardware(n.ID)}}
+	size := n.MTU
+	if size == 0 {
+		size = mtu()
+	}
+	link := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: n.Bridge, MTU: size, HardwareAddr: hardware(n.ID)}}
 	if err := netlink.LinkAdd(link); err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("make the bridge %s: %w", n.Bridge, err)
 	}
@@ -59,9 +70,10 @@ func bridge(n *Network) error {
 	if err != nil {
 		return fmt.Errorf("find the bridge %s: %w", n.Bridge, err)
 	}
-	gateway := &netlink.Addr{IPNet: ipNet(n.Gateway, n.Subnet.Bits())}
-	if err := netlink.AddrReplace(made, gateway); err != nil {
-		return fmt.Errorf("give the bridge %s its address: %w", n.Bridge, err)
+	for _, p := range n.Pools {
+		if err := netlink.AddrReplace(made, addressOf(p.Gateway, p.Subnet.Bits())); err != nil {
+			return fmt.Errorf("give the bridge %s its address: %w", n.Bridge, err)
+		}
 	}
 	if err := netlink.LinkSetUp(made); err != nil {
 		return fmt.Errorf("start the bridge %s: %w", n.Bridge, err)
@@ -71,40 +83,41 @@ func bridge(n *Network) error {
 	return sysctl("net/ipv4/conf/"+n.Bridge+"/route_localnet", "1")
 }
 
-// plug connects a namespace to its bridge. The peer is made where it will be used, for
+// addressOf is one for netlink. One of IPv6 is used at once: nobody else can have it.
+func addressOf(ip netip.Addr, bits int) *netlink.Addr {
+	a := &netlink.Addr{IPNet: ipNet(ip, bits)}
+	if ip.Is6() {
+		a.Flags = unix.IFA_F_NODAD
+	}
+	return a
+}
+
+// plug connects a namespace to a bridge. The peer is made where it will be used, for
 // moving an interface costs more than making it.
-func plug(n Network, ip netip.Addr, ns *os.File) error {
+func plug(n Network, e *endpoint, ns *os.File) error {
 	master, err := netlink.LinkByName(n.Bridge)
 	if err != nil {
 		return fmt.Errorf("find the bridge %s: %w", n.Bridge, err)
 	}
-	veth := &netlink.Veth{
-		LinkAttrs: netlink.LinkAttrs{Name: vethName(n.Bridge, ip), MTU: master.Attrs().MTU, MasterIndex: master.Attrs().Index, Flags: net.FlagUp},
-		PeerName:  "eth0", PeerNamespace: netlink.NsFd(int(ns.Fd())), PeerMTU: uint32(master.Attrs().MTU),
-		PeerHardwareAddr: hardwareOf(ip),
-	}
-	err = netlink.LinkAdd(veth)
-	if errors.Is(err, unix.EEXIST) {
-		// The kernel is still busy with the last one of that name.
-		if err = removeLink(veth.Name); err == nil {
-			err = netlink.LinkAdd(veth)
-		}
-	}
+	mac, err := net.ParseMAC(e.MAC)
 	if err != nil {
-		return fmt.Errorf("make the network interface of %s: %w", ip, err)
+		return fmt.Errorf("make the network interface of %s: %w", n.Name, err)
+	}
+	veth := &netlink.Veth{
+		LinkAttrs: netlink.LinkAttrs{Name: vethName(e), MTU: master.Attrs().MTU, MasterIndex: master.Attrs().Index, Flags: net.FlagUp},
+		PeerName:  e.Interface, PeerNamespace: netlink.NsFd(int(ns.Fd())), PeerMTU: uint32(master.Attrs().MTU),
+		PeerHardwareAddr: mac,
+	}
+	if err := netlink.LinkAdd(veth); err != nil {
+		return fmt.Errorf("make the network interface of %s: %w", n.Name, err)
 	}
 	if err := hairpin(veth); err != nil {
 		return err
 	}
 	if n.Isolated {
-		if err := isolate(veth, master, ip); err != nil {
-			return err
-		}
+		return isolate(veth, master, mac, e.addresses())
 	}
-	if err := inside(ns, func(h *netlink.Handle) error { return configure(h, n, ip) }); err != nil {
-		return err
-	}
-	return carry(veth.Name, n.Bridge)
+	return nil
 }
 
 // carry makes the kernel act at once on interfaces whose other end came up, which it does
@@ -137,14 +150,18 @@ func hairpin(veth *netlink.Veth) error {
 // isolate keeps the bridge from passing frames to other isolated ports; what the host would
 // route between them the table drops. Nor does the host or the bridge learn from what a
 // container says: where an address is, is written down, so none gets what is for another.
-func isolate(veth *netlink.Veth, master netlink.Link, ip netip.Addr) error {
+func isolate(veth *netlink.Veth, master netlink.Link, mac net.HardwareAddr, ips []netip.Addr) error {
 	if err := number(veth); err != nil {
 		return err
 	}
-	known := &netlink.Neigh{LinkIndex: master.Attrs().Index, State: netlink.NUD_PERMANENT, IP: ip.AsSlice(), HardwareAddr: hardwareOf(ip)}
-	port := &netlink.Neigh{LinkIndex: veth.Index, Family: unix.AF_BRIDGE, Flags: netlink.NTF_MASTER, State: netlink.NUD_NOARP, HardwareAddr: hardwareOf(ip)}
-	err := errors.Join(netlink.LinkSetIsolated(veth, true), netlink.LinkSetLearning(veth, false), netlink.NeighSet(port), netlink.NeighSet(known))
-	if err != nil {
+	port := &netlink.Neigh{LinkIndex: veth.Index, Family: unix.AF_BRIDGE, Flags: netlink.NTF_MASTER, State: netlink.NUD_NOARP, HardwareAddr: mac}
+	errs := []error{netlink.LinkSetIsolated(veth, true), netlink.LinkSetLearning(veth, false), netlink.NeighSet(port)}
+	for _, ip := range ips {
+		errs = append(errs, netlink.NeighSet(&netlink.Neigh{
+			LinkIndex: master.Attrs().Index, State: netlink.NUD_PERMANENT, IP: ip.AsSlice(), HardwareAddr: mac,
+		}))
+	}
+	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("isolate %s: %w", veth.Name, err)
 	}
 	return nil
@@ -164,39 +181,47 @@ func number(veth *netlink.Veth) error {
 }
 
 // configure is done in the container's namespace.
-func configure(h *netlink.Handle, n Network, ip netip.Addr) error {
-	lo, err := h.LinkByName("lo")
+func configure(h *netlink.Handle, n Network, e *endpoint) error {
+	eth, err := h.LinkByName(e.Interface)
 	if err != nil {
-		return fmt.Errorf("find the loopback interface: %w", err)
+		return fmt.Errorf("find %s: %w", e.Interface, err)
 	}
-	eth, err := h.LinkByName("eth0")
-	if err != nil {
-		return fmt.Errorf("find eth0: %w", err)
+	for _, ip := range e.addresses() {
+		pool, _ := n.Pool(ip.Is6())
+		if err := h.AddrAdd(eth, addressOf(ip, pool.Subnet.Bits())); err != nil {
+			return fmt.Errorf("give %s the address %s: %w", e.Interface, ip, err)
+		}
 	}
-	if err := h.AddrAdd(eth, &netlink.Addr{IPNet: ipNet(ip, n.Subnet.Bits())}); err != nil {
-		return fmt.Errorf("give eth0 the address %s: %w", ip, err)
-	}
-	if err := errors.Join(h.LinkSetUp(lo), h.LinkSetUp(eth)); err != nil {
-		return fmt.Errorf("start the interfaces: %w", err)
+	if err := h.LinkSetUp(eth); err != nil {
+		return fmt.Errorf("start %s: %w", e.Interface, err)
 	}
 	if _, err := h.LinkByIndex(eth.Attrs().Index); err != nil { // as in carry
-		return fmt.Errorf("look at eth0: %w", err)
-	}
-	if n.Internal {
-		return nil
-	}
-	route := &netlink.Route{LinkIndex: eth.Attrs().Index, Gw: net.IP(n.Gateway.AsSlice())}
-	if err := h.RouteAdd(route); err != nil {
-		return fmt.Errorf("set the default route to %s: %w", n.Gateway, err)
+		return fmt.Errorf("look at %s: %w", e.Interface, err)
 	}
 	return nil
 }
 
-// vethName is the host's end: unique by bridge and address, and found again after a restart.
-func vethName(bridge string, ip netip.Addr) string {
-	sum := sha256.Sum256([]byte(bridge + ip.String()))
-	return fmt.Sprintf("veth%x", sum[:5])
+// route sets the ways out, in the container's namespace.
+func route(h *netlink.Handle, ways [2]way) error {
+	for i, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		way := ways[i]
+		if way.endpoint == nil {
+			continue // one that there was went with its interface
+		}
+		eth, err := h.LinkByName(way.endpoint.Interface)
+		if err != nil {
+			return fmt.Errorf("find %s: %w", way.endpoint.Interface, err)
+		}
+		r := &netlink.Route{LinkIndex: eth.Attrs().Index, Gw: net.IP(way.gateway.AsSlice()), Family: family}
+		if err := h.RouteReplace(r); err != nil {
+			return fmt.Errorf("set the default route to %s: %w", way.gateway, err)
+		}
+	}
+	return nil
 }
+
+// vethName is the host's end: unique by endpoint, and found again after a restart.
+func vethName(e *endpoint) string { return "veth" + e.ID[:11] }
 
 func removeLink(name string) error {
 	link, err := netlink.LinkByName(name)
@@ -249,46 +274,60 @@ func hardware(id string) net.HardwareAddr {
 }
 
 func hardwareOf(ip netip.Addr) net.HardwareAddr {
-	return append(net.HardwareAddr{0x02, 0x42}, ip.AsSlice()...)
+	raw := ip.AsSlice()
+	return append(net.HardwareAddr{0x02, 0x42}, raw[len(raw)-4:]...)
 }
 
 func ipNet(ip netip.Addr, bits int) *net.IPNet {
-	return &net.IPNet{IP: net.IP(ip.AsSlice()), Mask: net.CIDRMask(bits, 32)}
+	return &net.IPNet{IP: net.IP(ip.AsSlice()), Mask: net.CIDRMask(bits, ip.BitLen())}
 }
 
 func prefixOf(n *net.IPNet) (netip.Prefix, bool) {
 	if n == nil {
 		return netip.Prefix{}, false
 	}
-	ip, ok := netip.AddrFromSlice(n.IP.To4())
+	ip, ok := netip.AddrFromSlice(n.IP)
 	if !ok {
 		return netip.Prefix{}, false
 	}
 	bits, _ := n.Mask.Size()
-	return netip.PrefixFrom(ip, bits).Masked(), true
+	return netip.PrefixFrom(ip.Unmap(), bits).Masked(), true
 }
 
-// Traffic counts the bytes that a container received and sent since it joined.
-func (m *Manager) Traffic(id string) (received, sent uint64) {
+// hostHasIPv6 reports whether this machine has IPv6 at all.
+func hostHasIPv6() bool {
+	_, err := os.Stat("/proc/net/if_inet6")
+	return err == nil
+}
+
+// A Traffic counts what came and went through one interface of a container.
+type Traffic struct {
+	Interface                                  string
+	Received, ReceivedPackets, ReceivedErrors  uint64
+	ReceivedDropped                            uint64
+	Sent, SentPackets, SentErrors, SentDropped uint64
+}
+
+// Traffic of a container since it joined each of its networks.
+func (m *Manager) Traffic(id string) []Traffic {
 	m.mu.Lock()
-	e, ok := m.endpoints[id]
-	var name string
-	if ok {
-		name = vethName(m.networks[e.Network].Bridge, e.IP)
+	var all []Traffic
+	names := []string{}
+	if s, ok := m.sandboxes[id]; ok {
+		for _, e := range s.Endpoints {
+			all, names = append(all, Traffic{Interface: e.Interface}), append(names, vethName(e))
+		}
 	}
 	m.mu.Unlock()
-	if !ok {
-		return 0, 0
+	for i, name := range names {
+		link, err := netlink.LinkByName(name)
+		if err != nil || link.Attrs().Statistics == nil {
+			continue // it is going
+		}
+		// This end's traffic is the other end's, turned round.
+		c, t := link.Attrs().Statistics, &all[i]
+		t.Received, t.ReceivedPackets, t.ReceivedErrors, t.ReceivedDropped = c.TxBytes, c.TxPackets, c.TxErrors, c.TxDropped
+		t.Sent, t.SentPackets, t.SentErrors, t.SentDropped = c.RxBytes, c.RxPackets, c.RxErrors, c.RxDropped
 	}
-	// This end's traffic is the other end's, turned round.
-	return counter(name, "tx_bytes"), counter(name, "rx_bytes")
-}
-
-func counter(link, name string) uint64 {
-	raw, err := os.ReadFile("/sys/class/net/" + link + "/statistics/" + name)
-	if err != nil {
-		return 0
-	}
-	n, _ := strconv.ParseUint(strings.TrimSpace(string(raw)), 10, 64)
-	return n
+	return all
 }

@@ -1,19 +1,21 @@
 // Package network connects containers: bridges, namespaces, addresses, published ports, names.
 //
-// A network is a Linux bridge with an IPv4 subnet. An endpoint is a container's place in one:
-// a network namespace that is mounted below Config.Run, so that it lives as long as the
-// mount does and needs no process, and one end of a veth pair in it. Everything that touches
-// packets is one nftables table of this engine; published ports are elements of its maps.
-// Containers of one network reach each other unless it isolates them, those of different
-// networks do not, and what is not published answers nobody outside.
+// A network is a Linux bridge with a subnet, of IPv4, IPv6 or both. A sandbox is a container's
+// network namespace, mounted below Config.Run, so that it lives as long as the mount does and
+// needs no process. An endpoint is the sandbox's place in one network: an address and one end of
+// a veth pair. A sandbox may have many, which come and go while its container runs. Everything
+// that touches packets is one nftables table of this engine for each version of IP; published
+// ports are elements of its maps. Containers of one network reach each other unless it isolates
+// them, those of different networks do not, and what is not published answers nobody outside.
 //
-// What is known of endpoints lies in small files, so that a new process goes on where the
-// last one stopped. Only networks that people made are synced: endpoints do not survive the
+// What is known of sandboxes lies in small files, so that a new process goes on where the
+// last one stopped. Only networks that people made are synced: sandboxes do not survive the
 // machine.
 package network
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -24,6 +26,7 @@ import (
 	"os"
 	"path/filepath"
 	"sort"
+	"strings"
 	"sync"
 	"time"
 
@@ -51,25 +54,43 @@ type Config struct {
 
 // A Spec is what a network shall be.
 type Spec struct {
-	Name     string
-	Subnet   netip.Prefix // zero: the first private one that is free
-	Internal bool         // no way out
-	Isolated bool         // containers reach the host and the world, not each other
-	Labels   map[string]string
+	Name      string
+	Pools     []Pool // at most one of each version of IP; what is missing is chosen
+	NoIPv4    bool
+	IPv6      bool
+	Internal  bool // no way out
+	Isolated  bool // containers reach the host and the world, not each other, nor link-local addresses
+	Unmasked  bool // packets leave with the container's address
+	Bridge    string
+	MTU       int        // zero: that of the machine's way out
+	PublishOn netip.Addr // where ports are published that do not say where; zero: everywhere
+	Labels    map[string]string
+	Request   json.RawMessage // what a client asked for, kept as it came
 }
 
-// A Network is a bridge: its containers reach each other by name unless it isolates them, those
-// of other networks not.
+// A Pool is where the addresses of a network come from. What is left open is chosen.
+type Pool struct {
+	Subnet  netip.Prefix
+	Range   netip.Prefix          // addresses are chosen in it; zero: in all of the subnet
+	Gateway netip.Addr            // the bridge's own
+	Taken   map[string]netip.Addr // by others; never given
+}
+
+// A Network is a bridge.
 type Network struct {
-	ID       string
-	Name     string
-	Bridge   string // the interface on the host
-	Subnet   netip.Prefix
-	Gateway  netip.Addr
-	Internal bool
-	Isolated bool
-	Labels   map[string]string
-	Created  time.Time
+	ID      string
+	Created time.Time
+	Spec
+}
+
+// Pool is the one of IPv4, or of IPv6.
+func (n *Network) Pool(v6 bool) (Pool, bool) {
+	for _, p := range n.Pools {
+		if p.Subnet.Addr().Is6() == v6 {
+			return p, true
+		}
+	}
+	return Pool{}, false
 }
 
 // A Manager is safe for concurrent use.
@@ -82,15 +103,15 @@ type Manager struct {
 
 	mu        sync.Mutex
 	networks  map[string]*Network // by name
-	endpoints map[string]*endpoint
+	sandboxes map[string]*sandbox
 	used      map[netip.Addr]string // address → container
-	last      map[string]netip.Addr // network → the address given last
-	ready     map[string]bool       // networks whose bridge is known to be up
-	forward   bool                  // the host forwards packets
+	last      map[poolKey]netip.Addr
+	ready     map[string]bool // networks whose bridge is known to be up
+	forward   [2]bool         // the host forwards packets of IPv4, of IPv6
 }
 
-// Open reads what the last process left. Nothing is changed on the machine until Join, or
-// Keep when there are endpoints.
+// Open reads what the last process left. Nothing is changed on the machine until there is a
+// sandbox, or Keep when there was one.
 func Open(cfg Config) (*Manager, error) {
 	for _, dir := range []string{filepath.Join(cfg.Dir, "endpoints"), cfg.Run} {
 		if err := os.MkdirAll(dir, 0o711); err != nil {
@@ -100,35 +121,47 @@ func Open(cfg Config) (*Manager, error) {
 	sum := sha256.Sum256([]byte(cfg.Dir))
 	m := &Manager{
 		cfg: cfg, key: hex.EncodeToString(sum[:])[:7], resolver: dns.New(cfg.DNS, cfg.Log),
-		networks: map[string]*Network{}, endpoints: map[string]*endpoint{}, used: map[netip.Addr]string{},
-		last: map[string]netip.Addr{}, ready: map[string]bool{},
+		networks: map[string]*Network{}, sandboxes: map[string]*sandbox{}, used: map[netip.Addr]string{},
+		last: map[poolKey]netip.Addr{}, ready: map[string]bool{},
 	}
-	m.firewall = &firewall{name: "sampan-" + m.key}
+	m.firewall = newFirewall("sampan-" + m.key)
 	if err := m.load(); err != nil {
 		return nil, err
 	}
 	return m, nil
 }
 
+// Run writes the rules again when another program has thrown them away, until ctx ends.
+func (m *Manager) Run(ctx context.Context) error {
+	return m.firewall.watch(ctx, m.cfg.Log, func() error {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if len(m.ready) == 0 {
+			return nil
+		}
+		return m.rules()
+	})
+}
+
 // Close leaves every container connected and waits for what is being torn down. When there
 // is no container, nothing of ours stays on the machine.
 func (m *Manager) Close() error {
 	m.mu.Lock()
-	for _, e := range m.endpoints {
-		e.silence()
+	for _, s := range m.sandboxes {
+		s.silence()
 	}
 	m.mu.Unlock()
 	m.teardown.Wait()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var errs []error
-	if len(m.endpoints) == 0 {
+	if len(m.sandboxes) == 0 {
 		errs = append(errs, m.down())
 	}
 	return errors.Join(append(errs, m.resolver.Close(), m.firewall.close())...)
 }
 
-// down takes the bridges and the rules away; the next Join brings them back. The caller
+// down takes the bridges and the rules away; the next sandbox brings them back. The caller
 // holds mu.
 func (m *Manager) down() error {
 	errs := []error{m.firewall.remove()}
@@ -141,7 +174,7 @@ func (m *Manager) down() error {
 
 // Create makes a network.
 func (m *Manager) Create(ctx context.Context, spec Spec) (Network, error) {
-	if spec.Name == "" || spec.Name == Host || spec.Name == None {
+	if spec.Name == "" || spec.Name == Host || spec.Name == None || strings.HasPrefix(spec.Name, "container:") {
 		return Network{}, fault.Invalid("a network cannot be named %q", spec.Name).On("name")
 	}
 	m.mu.Lock()
@@ -156,7 +189,7 @@ func (m *Manager) Create(ctx context.Context, spec Spec) (Network, error) {
 	return *n, nil
 }
 
-// add writes a network down, and takes its subnet for this engine: another one on the machine
+// add writes a network down, and takes its subnets for this engine: another one on the machine
 // that chooses at the same time waits, and sees the bridge. The caller holds mu.
 func (m *Manager) add(spec Spec) (*Network, error) {
 	unlock, err := lockSubnets()
@@ -164,18 +197,18 @@ func (m *Manager) add(spec Spec) (*Network, error) {
 		return nil, err
 	}
 	defer unlock()
-	subnet, err := m.subnet(spec.Subnet)
-	if err != nil {
+	if spec.Pools, err = m.pools(spec); err != nil {
 		return nil, err
 	}
-	sum := sha256.Sum256([]byte(m.key + "/" + spec.Name))
-	n := &Network{
-		ID: hex.EncodeToString(sum[:]), Name: spec.Name, Bridge: "sampan-" + m.key,
-		Subnet: subnet, Gateway: subnet.Addr().Next(), Internal: spec.Internal, Isolated: spec.Isolated,
-		Labels: spec.Labels, Created: time.Now().UTC(),
-	}
-	if spec.Name != Default {
+	n := &Network{ID: randomID(), Created: time.Now().UTC(), Spec: spec}
+	if n.Bridge == "" {
 		n.Bridge = "sp" + m.key + n.ID[:5]
+		if spec.Name == Default {
+			n.Bridge = "sampan-" + m.key
+		}
+	}
+	if err := m.bridgeFree(n.Bridge); err != nil {
+		return nil, err
 	}
 	m.networks[spec.Name] = n
 	if err := errors.Join(m.save(), bridge(n)); err != nil {
@@ -183,6 +216,25 @@ func (m *Manager) add(spec Spec) (*Network, error) {
 		return nil, errors.Join(err, removeLink(n.Bridge))
 	}
 	return n, nil
+}
+
+// bridgeFree refuses a name that a network of ours has, or that Linux does not take.
+func (m *Manager) bridgeFree(name string) error {
+	if len(name) > 15 || strings.ContainsAny(name, "/ \t\n:") || name == "." || name == ".." {
+		return fault.Invalid("an interface cannot be named %q", name).Try("use at most 15 letters, digits and dashes")
+	}
+	for _, n := range m.networks {
+		if n.Bridge == name {
+			return fault.Conflict("the network %s has the bridge %s", n.Name, name)
+		}
+	}
+	return nil
+}
+
+func randomID() string {
+	var b [32]byte
+	rand.Read(b[:]) // never fails
+	return hex.EncodeToString(b[:])
 }
 
 // Remove takes away a network that nobody is in.
@@ -196,9 +248,9 @@ func (m *Manager) Remove(ctx context.Context, name string) error {
 	if n.Name == Default {
 		return fault.Forbidden("the network %s belongs to the engine", Default)
 	}
-	for id, e := range m.endpoints {
-		if e.Network == n.Name {
-			return fault.Conflict("container %.12s is in the network %s", id, n.Name).Try("remove it first")
+	for _, s := range m.sandboxes {
+		if s.endpoint(n.Name) != nil {
+			return fault.Conflict("container %.12s is in the network %s", s.ID, n.Name).Try("remove it first")
 		}
 	}
 	delete(m.networks, n.Name)
@@ -246,14 +298,25 @@ func (m *Manager) find(name string) (*Network, error) {
 		return n, nil
 	}
 	if name == Default {
-		return m.add(Spec{Name: Default, Subnet: m.cfg.Subnet})
+		spec := Spec{Name: Default}
+		if m.cfg.Subnet.IsValid() {
+			spec.Pools = []Pool{{Subnet: m.cfg.Subnet}}
+		}
+		return m.add(spec)
 	}
+	var found []*Network
 	for _, n := range m.networks {
-		if len(name) >= 12 && len(name) <= len(n.ID) && n.ID[:len(name)] == name {
-			return n, nil
+		if strings.HasPrefix(n.ID, name) {
+			found = append(found, n)
 		}
 	}
-	return nil, fault.NotFound("there is no network %s", name).Try("create it first")
+	switch len(found) {
+	case 1:
+		return found[0], nil
+	case 0:
+		return nil, fault.NotFound("there is no network %s", name).Try("create it first")
+	}
+	return nil, fault.Invalid("%s is the beginning of %d networks", name, len(found)).Try("write more of it")
 }
 
 func (m *Manager) save() error {
@@ -273,12 +336,12 @@ func (m *Manager) load() error {
 		return fmt.Errorf("list the endpoints: %w", err)
 	}
 	for _, file := range files {
-		e := &endpoint{}
+		s := &sandbox{}
 		raw, err := os.ReadFile(file)
 		if err == nil {
-			err = json.Unmarshal(raw, e)
+			err = json.Unmarshal(raw, s)
 		}
-		if err != nil || m.networks[e.Network] == nil {
+		if err != nil || s.ID == "" || !m.knows(s) {
 			// A power loss may leave half a file. Its container does not run any more.
 			m.cfg.Log.Warn("an unreadable endpoint is dropped", "file", file, "err", err)
 			if err := os.Remove(file); err != nil {
@@ -286,10 +349,23 @@ func (m *Manager) load() error {
 			}
 			continue
 		}
-		m.endpoints[e.ID] = e
-		m.used[e.IP] = e.ID
+		m.sandboxes[s.ID] = s
+		for _, e := range s.Endpoints {
+			for _, ip := range e.addresses() {
+				m.used[ip] = s.ID
+			}
+		}
 	}
 	return nil
+}
+
+func (m *Manager) knows(s *sandbox) bool {
+	for _, e := range s.Endpoints {
+		if m.networks[e.Network] == nil {
+			return false
+		}
+	}
+	return true
 }
 
 // writeFile replaces a JSON file in one step; synced, it survives power loss.
@@ -320,11 +396,11 @@ func writeFile(path string, v any, synced bool) error {
 	return errors.Join(dir.Sync(), dir.Close())
 }
 
-// Purge removes every endpoint and every network from the machine, and forgets them.
+// Purge removes every sandbox and every network from the machine, and forgets them.
 func (m *Manager) Purge() error {
 	var errs []error
-	for _, e := range m.list() {
-		errs = append(errs, m.Leave(e.ID))
+	for _, s := range m.list() {
+		errs = append(errs, m.Leave(s.ID))
 	}
 	m.teardown.Wait()
 	m.mu.Lock()

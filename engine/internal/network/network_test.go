@@ -1,6 +1,7 @@
 package network_test
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -62,6 +63,22 @@ func empty(t testing.TB, m *network.Manager) {
 	}
 }
 
+func place(t testing.TB, m *network.Manager, s network.Sandbox) network.Place {
+	t.Helper()
+	p, err := m.Open(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// published is a container of the default network whose port 80 is one of the host's.
+func published(id string, port uint16) network.Sandbox {
+	return network.Sandbox{
+		ID: id, Endpoints: []network.Options{{Names: []string{id}}}, Ports: []network.Port{{Host: port, Container: 80}},
+	}
+}
+
 // in runs fn in a namespace, on a thread that ends with it.
 func in(t testing.TB, path string, fn func()) {
 	t.Helper()
@@ -84,9 +101,9 @@ func in(t testing.TB, path string, fn func()) {
 }
 
 // hello answers every connection in a namespace with a word and the caller's address.
-func hello(t testing.TB, e network.Endpoint, port int) {
+func hello(t testing.TB, e network.Place, port int) {
 	in(t, e.NetNS, func() {
-		l, err := net.Listen("tcp4", fmt.Sprintf(":%d", port))
+		l, err := net.Listen("tcp", fmt.Sprintf(":%d", port))
 		if err != nil {
 			t.Error(err)
 			return
@@ -162,12 +179,10 @@ func TestContainersReachWhatTheyMay(t *testing.T) {
 	if _, err := m.Create(ctx, network.Spec{Name: "apart", Isolated: true}); err != nil {
 		t.Fatal(err)
 	}
-	join := func(id, net string, ports ...network.Port) network.Endpoint {
-		e, err := m.Join(ctx, network.Options{ID: id, Network: net, Names: []string{id, "Alias-of-" + id}, Ports: ports})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return e
+	join := func(id, net string, ports ...network.Port) network.Place {
+		return place(t, m, network.Sandbox{
+			ID: id, Endpoints: []network.Options{{Network: net, Names: []string{id, "Alias-of-" + id}}}, Ports: ports,
+		})
 	}
 	web := join("web", "", network.Port{Container: 80}, network.Port{IP: "127.0.0.1", Container: 80}, network.Port{Container: 53, Protocol: "udp"})
 	client := join("client", "")
@@ -176,22 +191,22 @@ func TestContainersReachWhatTheyMay(t *testing.T) {
 	hello(t, web, 80)
 	hello(t, stranger, 80)
 	hello(t, one, 80)
-	around := netlink.Route{Dst: &net.IPNet{IP: one.IP.AsSlice(), Mask: net.CIDRMask(32, 32)}, Gw: one.Gateway.AsSlice()}
+	around := netlink.Route{Dst: &net.IPNet{IP: one.IP().AsSlice(), Mask: net.CIDRMask(32, 32)}, Gw: one.Endpoints[0].Gateway4.AsSlice()}
 	in(t, three.NetNS, func() { // like one who makes his own packets
 		if err := netlink.RouteAdd(&around); err != nil {
 			t.Error(err)
 		}
 	})
-	if got, err := fetch(one.IP.String() + ":80"); err != nil {
+	if got, err := fetch(one.IP().String() + ":80"); err != nil {
 		t.Fatal(got, err)
 	}
-	impersonate(t, two.NetNS, one.IP) // whom the host knows
+	impersonate(t, two.NetNS, one.IP()) // whom the host knows
 	everywhere := fmt.Sprint(web.Ports[0].Host)
-	gateway := web.Gateway.String()
+	gateway := web.Endpoints[0].Gateway4.String()
 	var host string
 	if addrs, err := net.InterfaceAddrs(); err == nil {
 		for _, a := range addrs {
-			if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().Is4() && !p.Addr().IsLoopback() && p.Addr() != web.Gateway {
+			if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().Is4() && !p.Addr().IsLoopback() && p.Addr() != web.Endpoints[0].Gateway4 {
 				host = p.Addr().String()
 			}
 		}
@@ -207,20 +222,20 @@ func TestContainersReachWhatTheyMay(t *testing.T) {
 	cases := []struct {
 		sentence, from, addr, want string
 	}{
-		{"the host reaches a container", "", web.IP.String() + ":80", "hello " + gateway},
+		{"the host reaches a container", "", web.IP().String() + ":80", "hello " + gateway},
 		{"a published port answers on 127.0.0.1", "", "127.0.0.1:" + everywhere, "hello " + gateway},
 		{"a published port answers on ::1", "", "[::1]:" + everywhere, "hello " + gateway},
 		{"a published port answers on the host's address", "", host + ":" + everywhere, "hello"},
-		{"a port published on 127.0.0.1 answers there", "", fmt.Sprintf("127.0.0.1:%d", web.Ports[1].Host), "hello"},
-		{"a port published on 127.0.0.1 answers nowhere else", client.NetNS, fmt.Sprintf("%s:%d", gateway, web.Ports[1].Host), ""},
-		{"a container reaches another of its network", client.NetNS, web.IP.String() + ":80", "hello " + client.IP.String()},
+		{"a port published on 127.0.0.1 answers there", "", fmt.Sprintf("127.0.0.1:%d", web.Ports[2].Host), "hello"},
+		{"a port published on 127.0.0.1 answers nowhere else", client.NetNS, fmt.Sprintf("%s:%d", gateway, web.Ports[2].Host), ""},
+		{"a container reaches another of its network", client.NetNS, web.IP().String() + ":80", "hello " + client.IP().String()},
 		{"a container reaches a published port", client.NetNS, gateway + ":" + everywhere, "hello"},
 		{"a container reaches its own published port", web.NetNS, gateway + ":" + everywhere, "hello"},
-		{"a container reaches no container of another network", stranger.NetNS, web.IP.String() + ":80", ""},
+		{"a container reaches no container of another network", stranger.NetNS, web.IP().String() + ":80", ""},
 		{"a container reaches a published port of another network", stranger.NetNS, gateway + ":" + everywhere, "hello"},
-		{"the host reaches an isolated container that another claims to be", "", one.IP.String() + ":80", "hello"},
-		{"an isolated container reaches no other", two.NetNS, one.IP.String() + ":80", ""},
-		{"nor through the host", three.NetNS, one.IP.String() + ":80", ""},
+		{"the host reaches an isolated container that another claims to be", "", one.IP().String() + ":80", "hello"},
+		{"an isolated container reaches no other", two.NetNS, one.IP().String() + ":80", ""},
+		{"nor through the host", three.NetNS, one.IP().String() + ":80", ""},
 		{"a container finds another by name", client.NetNS, "web:80", "hello"},
 		{"a container finds another by alias, in any case", client.NetNS, "ALIAS-of-web:80", "hello"},
 		{"a container finds no name of another network", client.NetNS, "stranger:80", ""},
@@ -258,21 +273,18 @@ func TestContainersReachWhatTheyMay(t *testing.T) {
 func TestAPortHasOneOwner(t *testing.T) {
 	m := open(t, t.TempDir())
 	defer empty(t, m)
-	a, err := m.Join(t.Context(), network.Options{ID: "a", Ports: []network.Port{{Container: 80}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = m.Join(t.Context(), network.Options{ID: "b", Ports: []network.Port{{Host: a.Ports[0].Host, Container: 80}}})
+	a := place(t, m, published("a", 0))
+	_, err := m.Open(t.Context(), published("b", a.Ports[0].Host))
 	if !fault.Is(err, fault.KindConflict) {
 		t.Errorf("the error is %v", err)
 	}
-	if _, ok := m.Endpoint("b"); ok {
+	if _, ok := m.Place("b"); ok {
 		t.Error("what failed left an endpoint")
 	}
 	if err := m.Leave("a"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := m.Join(t.Context(), network.Options{ID: "c", Ports: []network.Port{{Host: a.Ports[0].Host, Container: 80}}}); err != nil {
+	if _, err := m.Open(t.Context(), published("c", a.Ports[0].Host)); err != nil {
 		t.Errorf("a port that was left is not free: %v", err)
 	}
 }
@@ -280,19 +292,14 @@ func TestAPortHasOneOwner(t *testing.T) {
 func TestANewManagerGoesOn(t *testing.T) {
 	dir := t.TempDir()
 	m := open(t, dir)
-	e, err := m.Join(t.Context(), network.Options{ID: "a", Names: []string{"a"}, Ports: []network.Port{{Container: 80}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := m.Join(t.Context(), network.Options{ID: "gone"}); err != nil {
-		t.Fatal(err)
-	}
+	e := place(t, m, published("a", 0))
+	place(t, m, network.Sandbox{ID: "gone", Endpoints: []network.Options{{}}})
 	hello(t, e, 80)
-	published := fmt.Sprintf("127.0.0.1:%d", e.Ports[0].Host)
+	address := fmt.Sprintf("127.0.0.1:%d", e.Ports[0].Host)
 	if err := m.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := fetch(published); got == "" {
+	if got, err := fetch(address); got == "" {
 		t.Errorf("while no manager is open: %v", err)
 	}
 	m = open(t, dir)
@@ -300,10 +307,10 @@ func TestANewManagerGoesOn(t *testing.T) {
 	if err := m.Keep([]string{"a"}); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := fetch(published); got == "" {
+	if got, err := fetch(address); got == "" {
 		t.Errorf("with a new manager: %v", err)
 	}
-	if _, ok := m.Endpoint("gone"); ok {
+	if _, ok := m.Place("gone"); ok {
 		t.Error("a container that is gone has an endpoint")
 	}
 }
@@ -321,11 +328,11 @@ func TestSubnetsDoNotOverlap(t *testing.T) {
 		{"a part of it", "10.213.0.128/25", fault.KindConflict, false},
 		{"the loopback", "127.0.0.0/8", fault.KindConflict, false},
 		{"too small", "10.214.0.0/30", fault.KindInvalid, false},
-		{"of version six", "fd00::/64", fault.KindInvalid, false},
+		{"of version six without asking for it", "fd00:1::/64", fault.KindInvalid, false},
 	}
 	for i, c := range cases {
 		t.Run(c.sentence, func(t *testing.T) {
-			_, err := m.Create(t.Context(), network.Spec{Name: fmt.Sprint("n", i), Subnet: netip.MustParsePrefix(c.subnet)})
+			_, err := m.Create(t.Context(), network.Spec{Name: fmt.Sprint("n", i), Pools: []network.Pool{{Subnet: netip.MustParsePrefix(c.subnet)}}})
 			if c.ok != (err == nil) || !c.ok && !fault.Is(err, c.kind) {
 				t.Errorf("the error is %v", err)
 			}
@@ -340,9 +347,7 @@ func BenchmarkEndpoint(b *testing.B) {
 	for b.Loop() {
 		i++
 		id := fmt.Sprint("c", i)
-		if _, err := m.Join(b.Context(), network.Options{ID: id, Names: []string{id}, Ports: []network.Port{{Container: 80}}}); err != nil {
-			b.Fatal(err)
-		}
+		place(b, m, published(id, 0))
 		if err := m.Leave(id); err != nil {
 			b.Fatal(err)
 		}
@@ -355,13 +360,158 @@ func TestTheFirstPacketArrives(t *testing.T) {
 	m := open(t, t.TempDir())
 	defer empty(t, m)
 	for i := range 20 {
-		e, err := m.Join(t.Context(), network.Options{ID: fmt.Sprint("c", i), Ports: []network.Port{{Container: 80}}})
-		if err != nil {
-			t.Fatal(err)
-		}
+		e := place(t, m, published(fmt.Sprint("c", i), 0))
 		hello(t, e, 80)
 		if _, err := fetch(fmt.Sprintf("127.0.0.1:%d", e.Ports[0].Host)); err != nil {
 			t.Errorf("container %d: %v", i, err)
 		}
 	}
+}
+
+// Networks of IPv6 do what those of IPv4 do.
+func TestIPv6(t *testing.T) {
+	m := open(t, t.TempDir())
+	defer empty(t, m)
+	n, err := m.Create(t.Context(), network.Spec{Name: "six", IPv6: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.Create(t.Context(), network.Spec{Name: "only", IPv6: true, NoIPv4: true}); err != nil {
+		t.Fatal(err)
+	}
+	pool, _ := n.Pool(true)
+	web := place(t, m, network.Sandbox{ID: "web", Endpoints: []network.Options{{Network: "six", Names: []string{"web"}}}, Ports: []network.Port{{Container: 80}, {Container: 80, IP: "::1"}}})
+	client := place(t, m, network.Sandbox{ID: "client", Endpoints: []network.Options{{Network: "six"}}})
+	stranger := place(t, m, network.Sandbox{ID: "stranger", Endpoints: []network.Options{{Network: "only"}}})
+	hello(t, web, 80)
+	six := "[" + web.Endpoints[0].IPv6.Addr().String() + "]:80"
+	port := fmt.Sprint(web.Ports[1].Host)
+	for _, c := range []struct{ sentence, from, addr, want string }{
+		{"the host reaches a container", "", six, "hello " + pool.Gateway.String()},
+		{"a container reaches another", client.NetNS, six, "hello " + client.Endpoints[0].IPv6.Addr().String()},
+		{"not one of another network", stranger.NetNS, six, ""},
+		{"a published port answers on the gateway", "", "[" + pool.Gateway.String() + "]:" + port, "hello"},
+		{"and on it for another network", stranger.NetNS, "[" + pool.Gateway.String() + "]:" + port, "hello"},
+		{"and on ::1", "", "[::1]:" + port, "hello"},
+		{"and on 127.0.0.1", "", "127.0.0.1:" + fmt.Sprint(web.Ports[0].Host), "hello"},
+		{"one published on ::1 answers there", "", "[::1]:" + fmt.Sprint(web.Ports[2].Host), "hello"},
+		{"and nowhere else", "", "[" + pool.Gateway.String() + "]:" + fmt.Sprint(web.Ports[2].Host), ""},
+	} {
+		var got string
+		run := func() { got, _ = fetch(c.addr) }
+		if c.from == "" {
+			run()
+		} else {
+			in(t, c.from, run)
+		}
+		if (c.want == "") != (got == "") || !strings.HasPrefix(got, c.want) {
+			t.Errorf("%s: got %q", c.sentence, got)
+		}
+	}
+	if _, ok := stranger.Endpoints[0].IPv4, stranger.IP().Is6(); !ok {
+		t.Errorf("the stranger has %s", stranger.IP())
+	}
+}
+
+// A container comes into a network and leaves it while it runs.
+func TestConnectAndDisconnect(t *testing.T) {
+	m := open(t, t.TempDir())
+	defer empty(t, m)
+	ctx := t.Context()
+	for _, spec := range []network.Spec{
+		{Name: "front"}, {Name: "back", Internal: true},
+		{Name: "chosen", Pools: []network.Pool{{Subnet: netip.MustParsePrefix("10.214.0.0/24"), Range: netip.MustParsePrefix("10.214.0.128/25"), Gateway: netip.MustParseAddr("10.214.0.254")}}},
+	} {
+		if _, err := m.Create(ctx, spec); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a := place(t, m, network.Sandbox{ID: "a", Endpoints: []network.Options{{Network: "back", Names: []string{"a"}}}, Ports: []network.Port{{Container: 80}}})
+	b := place(t, m, network.Sandbox{ID: "b", Endpoints: []network.Options{{Network: "front", Names: []string{"b"}}}})
+	hello(t, a, 80)
+	hello(t, b, 80)
+	reach := func(p network.Place, addr netip.Addr) bool {
+		got := ""
+		in(t, p.NetNS, func() { got, _ = fetch(addr.String() + ":80") })
+		return got != ""
+	}
+	port := fmt.Sprintf("127.0.0.1:%d", a.Ports[0].Host)
+	if got, _ := fetch(port); got != "" {
+		t.Error("a container without a way out answers on a published port")
+	}
+	if reach(a, b.IP()) {
+		t.Error("it reaches another network before it is in it")
+	}
+	e, err := m.Connect(ctx, "a", network.Options{Network: "front", Names: []string{"a", "alias"}})
+	if err != nil || e.Interface != "eth1" {
+		t.Fatalf("connect: %+v, %v", e, err)
+	}
+	if !reach(a, b.IP()) || !reach(b, e.IPv4.Addr()) {
+		t.Error("they do not reach each other in their common network")
+	}
+	if got, _ := fetch(port); got == "" {
+		t.Error("its published port does not answer, though it has a way out now")
+	}
+	if _, err := m.Connect(ctx, "a", network.Options{Network: "front"}); !fault.Is(err, fault.KindConflict) {
+		t.Errorf("twice: %v", err)
+	}
+	if _, err := m.Connect(ctx, "a", network.Options{Network: "chosen", IPv4: netip.MustParseAddr("10.99.0.1")}); !fault.Is(err, fault.KindInvalid) {
+		t.Errorf("an address of elsewhere: %v", err)
+	}
+	chosen, err := m.Connect(ctx, "a", network.Options{Network: "chosen", IPv4: netip.MustParseAddr("10.214.0.7"), MAC: "02:00:00:00:00:07"})
+	if err != nil || chosen.IPv4.String() != "10.214.0.7/24" || chosen.MAC != "02:00:00:00:00:07" {
+		t.Errorf("an address that was asked for: %+v, %v", chosen, err)
+	}
+	if other, err := m.Connect(ctx, "b", network.Options{Network: "chosen"}); err != nil || !netip.MustParsePrefix("10.214.0.128/25").Contains(other.IPv4.Addr()) {
+		t.Errorf("an address of the range: %+v, %v", other, err)
+	}
+	if err := m.Disconnect(ctx, "a", "front"); err != nil {
+		t.Fatal(err)
+	}
+	if reach(a, b.IP()) || reach(b, e.IPv4.Addr()) {
+		t.Error("it is reached in a network that it has left")
+	}
+	if err := m.Disconnect(ctx, "a", "front"); !fault.Is(err, fault.KindNotFound) {
+		t.Errorf("twice out: %v", err)
+	}
+	if p, _ := m.Place("a"); len(p.Endpoints) != 2 {
+		t.Errorf("it is in %+v", p.Endpoints)
+	}
+}
+
+// What another program throws away comes back.
+func TestRulesComeBack(t *testing.T) {
+	m := open(t, t.TempDir())
+	defer empty(t, m)
+	ctx, stop := context.WithCancel(t.Context())
+	ran := make(chan error)
+	go func() { ran <- m.Run(ctx) }()
+	defer func() {
+		stop()
+		if err := <-ran; err != nil {
+			t.Error(err)
+		}
+	}()
+	p := place(t, m, published("a", 0))
+	hello(t, p, 80)
+	n, err := m.Network("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := nftables.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.DelTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: n.Bridge})
+	if err := c.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	address := fmt.Sprintf("127.0.0.1:%d", p.Ports[0].Host)
+	for range 100 {
+		if got, _ := fetch(address); got != "" {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	t.Error("the published port does not come back")
 }

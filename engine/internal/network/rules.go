@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
@@ -13,10 +14,21 @@ import (
 
 // The parts of rules, each named as the nft program would write it. Registers are the
 // 32-bit ones: the parts of a concatenated key lie side by side in them.
-const (
-	reg0 = unix.NFT_REG32_00
-	reg1 = unix.NFT_REG32_01
-	reg2 = unix.NFT_REG32_02
+const reg0 = unix.NFT_REG32_00
+
+// A family is what differs between the versions of IP.
+type family struct {
+	v6          bool
+	table       nftables.TableFamily
+	nat         uint32
+	kind        nftables.SetDatatype
+	source, dst uint32 // where the addresses are in the header
+	size        uint32 // of an address
+}
+
+var (
+	ipv4 = family{table: nftables.TableFamilyIPv4, nat: unix.NFPROTO_IPV4, kind: nftables.TypeIPAddr, source: 12, dst: 16, size: 4}
+	ipv6 = family{v6: true, table: nftables.TableFamilyIPv6, nat: unix.NFPROTO_IPV6, kind: nftables.TypeIP6Addr, source: 8, dst: 24, size: 16}
 )
 
 func ifname(name string) []byte {
@@ -44,17 +56,18 @@ func toOurs() []expr.Any {
 	}
 }
 
-func address(offset uint32, p netip.Prefix) []expr.Any {
-	mask := net.CIDRMask(p.Bits(), 32)
+func (f family) address(offset uint32, op expr.CmpOp, p netip.Prefix) []expr.Any {
+	mask := net.CIDRMask(p.Bits(), int(8*f.size))
 	return []expr.Any{
-		&expr.Payload{DestRegister: reg0, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: 4},
-		&expr.Bitwise{SourceRegister: reg0, DestRegister: reg0, Len: 4, Mask: mask, Xor: make([]byte, 4)},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: reg0, Data: p.Masked().Addr().AsSlice()},
+		&expr.Payload{DestRegister: reg0, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: f.size},
+		&expr.Bitwise{SourceRegister: reg0, DestRegister: reg0, Len: f.size, Mask: mask, Xor: make([]byte, f.size)},
+		&expr.Cmp{Op: op, Register: reg0, Data: p.Masked().Addr().AsSlice()},
 	}
 }
 
-func fromPrefix(p netip.Prefix) []expr.Any { return address(12, p) }
-func toPrefix(p netip.Prefix) []expr.Any   { return address(16, p) }
+func (f family) from(p netip.Prefix) []expr.Any  { return f.address(f.source, expr.CmpOpEq, p) }
+func (f family) to(p netip.Prefix) []expr.Any    { return f.address(f.dst, expr.CmpOpEq, p) }
+func (f family) notTo(p netip.Prefix) []expr.Any { return f.address(f.dst, expr.CmpOpNeq, p) }
 
 // toThisHost is fib daddr type local.
 func toThisHost() []expr.Any {
@@ -65,12 +78,12 @@ func toThisHost() []expr.Any {
 }
 
 // lookup finds the packet's destination in a map; the rule ends where it is not in it.
-func lookup(name string, withAddress bool) []expr.Any {
+func (f family) lookup(name string, withAddress bool) []expr.Any {
 	var parts []expr.Any
 	register := uint32(reg0)
 	if withAddress {
-		parts = append(parts, &expr.Payload{DestRegister: register, Base: expr.PayloadBaseNetworkHeader, Offset: 16, Len: 4})
-		register++
+		parts = append(parts, &expr.Payload{DestRegister: register, Base: expr.PayloadBaseNetworkHeader, Offset: f.dst, Len: f.size})
+		register += f.size / 4
 	}
 	return append(parts,
 		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: register},
@@ -80,8 +93,8 @@ func lookup(name string, withAddress bool) []expr.Any {
 }
 
 // dnat goes where lookup found.
-func dnat() []expr.Any {
-	return []expr.Any{&expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: reg0, RegProtoMin: reg1, Specified: true}}
+func (f family) dnat() []expr.Any {
+	return []expr.Any{&expr.NAT{Type: expr.NATTypeDestNAT, Family: f.nat, RegAddrMin: reg0, RegProtoMin: reg0 + f.size/4, Specified: true}}
 }
 
 // conntrack is a test of bits that the connection may have.
@@ -107,46 +120,68 @@ func masquerade() []expr.Any { return []expr.Any{&expr.Masq{}} }
 func accept() []expr.Any     { return []expr.Any{&expr.Verdict{Kind: expr.VerdictAccept}} }
 func drop() []expr.Any       { return []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}} }
 
-// mark tells our rules in other people's chains.
-const mark = "sampan"
-
 // coexist lets our packets pass where another program's chain drops what it does not know:
 // an accept in our table does not overrule a drop in another one. Docker gives people the
 // chain DOCKER-USER for that; where FORWARD drops without it, the rule goes to its head.
-func coexist(networks []Network) error {
+// Rules of ours there bear the table's name and go when the table goes.
+func (t *table) coexist(networks []Network) error {
 	c, err := nftables.New()
 	if err != nil {
 		return fmt.Errorf("open nftables: %w", err)
 	}
-	chains, err := c.ListChainsOfTableFamily(nftables.TableFamilyIPv4)
+	chains, err := c.ListChainsOfTableFamily(t.table)
 	if err != nil {
 		return fmt.Errorf("list the chains of other programs: %w", err)
 	}
-	target := foreign(chains)
-	if target == nil {
-		return nil
-	}
-	rules, err := c.GetRules(target.Table, target)
-	if err != nil {
-		return fmt.Errorf("list the rules of %s: %w", target.Name, err)
-	}
-	there := map[string]bool{}
-	for _, r := range rules {
-		there[string(r.UserData)] = true
-	}
+	wanted := map[string][]expr.Any{}
 	for _, n := range networks {
-		for way, part := range map[string][]expr.Any{"in": from(n.Bridge), "out": to(n.Bridge)} {
-			tag := userData(mark + " " + n.Bridge + " " + way)
-			if !there[string(tag)] {
-				c.InsertRule(&nftables.Rule{Table: target.Table, Chain: target, UserData: tag, Exprs: append(part, accept()...)})
+		wanted[t.tag(n.Bridge, "in")] = append(from(n.Bridge), accept()...)
+		wanted[t.tag(n.Bridge, "out")] = append(to(n.Bridge), accept()...)
+	}
+	target := foreign(chains)
+	for _, chain := range chains {
+		if chain.Table.Name != "filter" || chain.Name != userChain && chain.Name != "FORWARD" {
+			continue
+		}
+		rules, err := c.GetRules(chain.Table, chain)
+		if err != nil {
+			return fmt.Errorf("list the rules of %s: %w", chain.Name, err)
+		}
+		for _, r := range rules {
+			if !t.tagged(r.UserData) {
+				continue
+			}
+			if chain == target && wanted[string(r.UserData)] != nil {
+				delete(wanted, string(r.UserData))
+				continue
+			}
+			if err := c.DelRule(r); err != nil {
+				return fmt.Errorf("take a rule out of %s: %w", chain.Name, err)
 			}
 		}
 	}
+	for tag, parts := range wanted {
+		if target != nil {
+			c.InsertRule(&nftables.Rule{Table: target.Table, Chain: target, UserData: []byte(tag), Exprs: parts})
+		}
+	}
 	if err := c.Flush(); err != nil {
-		return fmt.Errorf("let containers pass the chain %s: %w", target.Name, err)
+		return fmt.Errorf("let containers pass the chains of other programs: %w", err)
 	}
 	return nil
 }
+
+// tag is the comment of a rule of ours in somebody else's chain.
+func (t *table) tag(bridge, way string) string {
+	return string(userData(t.Name + " " + bridge + " " + way))
+}
+
+func (t *table) tagged(data []byte) bool {
+	return len(data) > 2 && strings.HasPrefix(string(data[2:]), t.Name+" ")
+}
+
+// userChain is where Docker lets people add rules of their own.
+const userChain = "DOCKER-USER"
 
 // foreign is the chain of another program that would drop our packets, or nil.
 func foreign(chains []*nftables.Chain) *nftables.Chain {
@@ -156,7 +191,7 @@ func foreign(chains []*nftables.Chain) *nftables.Chain {
 			continue
 		}
 		switch {
-		case ch.Name == "DOCKER-USER":
+		case ch.Name == userChain:
 			return ch
 		case ch.Name == "FORWARD" && ch.Policy != nil && *ch.Policy == nftables.ChainPolicyDrop:
 			found = ch

@@ -47,11 +47,23 @@ func (f *Filters) Program(bounding []string) ([]byte, error) {
 	return p, nil
 }
 
+// Custom compiles a profile in Docker's format, for a container with these capabilities in its
+// bounding set.
+func Custom(text string, bounding []string) ([]byte, error) {
+	profile, err := seccomp.LoadProfile(text, capable(bounding))
+	if err != nil {
+		return nil, fault.Invalid("the seccomp profile cannot be used: %w", err).Try("write it as in https://docs.docker.com/engine/security/seccomp")
+	}
+	return Compile(profile)
+}
+
+func capable(bounding []string) *specs.Spec {
+	return &specs.Spec{Process: &specs.Process{Capabilities: &specs.LinuxCapabilities{Bounding: bounding}}}
+}
+
 // DefaultProfile is Docker's, for this machine and these capabilities in the bounding set.
 func DefaultProfile(bounding []string) (*specs.LinuxSeccomp, error) {
-	profile, err := seccomp.GetDefaultProfile(&specs.Spec{
-		Process: &specs.Process{Capabilities: &specs.LinuxCapabilities{Bounding: bounding}},
-	})
+	profile, err := seccomp.GetDefaultProfile(capable(bounding))
 	if err != nil {
 		return nil, fmt.Errorf("read the default seccomp profile: %w", err)
 	}

@@ -155,7 +155,11 @@ func TestBuildRefuses(t *testing.T) {
 		{"a mount nowhere", spec.Options{Rootfs: dir, Args: []string{"x"}, Mounts: []specs.Mount{{Destination: "data"}}}},
 		{"a negative limit", spec.Options{Rootfs: dir, Args: []string{"x"}, Limits: spec.Limits{Memory: -1}}},
 		{"a memory limit that nothing fits in", spec.Options{Rootfs: dir, Args: []string{"x"}, Limits: spec.Limits{Memory: 1000}}},
-		{"a device that is a file", spec.Options{Rootfs: dir, Args: []string{"x"}, Devices: []string{"/etc/passwd"}}},
+		{"a device that is a file", spec.Options{Rootfs: dir, Args: []string{"x"}, Devices: []spec.Device{{Host: "/etc/passwd"}}}},
+		{"a rule about no device", spec.Options{Rootfs: dir, Args: []string{"x"}, DeviceRules: []string{"c 1"}}},
+		{"a limit that there is not", spec.Options{Rootfs: dir, Args: []string{"x"}, Limits: spec.Limits{Ulimits: []spec.Ulimit{{Name: "nofiles"}}}}},
+		{"a soft limit above the hard one", spec.Options{Rootfs: dir, Args: []string{"x"}, Limits: spec.Limits{Ulimits: []spec.Ulimit{{Name: "nofile", Soft: 2, Hard: 1}}}}},
+		{"a group that is not in the image", spec.Options{Rootfs: dir, Args: []string{"x"}, Groups: []string{"nogroup"}}},
 	} {
 		if _, err := spec.Build(c.o); !fault.Is(err, fault.KindInvalid) {
 			t.Errorf("%s: %v", c.what, err)

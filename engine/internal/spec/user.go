@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/moby/sys/user"
@@ -16,9 +17,9 @@ import (
 )
 
 // LookupUser finds numbers for "user", "user:group", "uid" or "uid:gid" in the passwd and group
-// files of a root file system; empty is root. A symbolic link that leads out of rootfs is
-// not followed, so that an image cannot make us read the host's files.
-func LookupUser(rootfs, who string) (specs.User, error) {
+// files of a root file system, and for further groups; empty is root. A symbolic link that leads
+// out of rootfs is not followed, so that an image cannot make us read the host's files.
+func LookupUser(rootfs, who string, groups ...string) (specs.User, error) {
 	root, err := os.OpenRoot(rootfs)
 	if err != nil {
 		return specs.User{}, fmt.Errorf("open the root file system: %w", err)
@@ -38,8 +39,15 @@ func LookupUser(rootfs, who string) (specs.User, error) {
 			Try("use a user that the image's /etc/passwd names, or a number")
 	}
 	u := specs.User{UID: uint32(found.Uid), GID: uint32(found.Gid), AdditionalGids: []uint32{uint32(found.Gid)}}
-	for _, gid := range found.Sgids {
-		u.AdditionalGids = append(u.AdditionalGids, uint32(gid))
+	further, err := user.GetAdditionalGroups(groups, strings.NewReader(group))
+	if err != nil {
+		return specs.User{}, fault.Invalid("the container cannot be in the groups %s: %w", strings.Join(groups, ", "), err).
+			Try("use groups that the image's /etc/group names, or numbers")
+	}
+	for _, gid := range append(found.Sgids, further...) {
+		if !slices.Contains(u.AdditionalGids, uint32(gid)) {
+			u.AdditionalGids = append(u.AdditionalGids, uint32(gid))
+		}
 	}
 	return u, nil
 }

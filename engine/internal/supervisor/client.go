@@ -72,8 +72,13 @@ func (c *Client) Start(ctx context.Context, id string) (s Status, err error) {
 
 // Stop sends the stop signal and, when the grace period ends, SIGKILL; it returns after the
 // end. No restart follows.
-func (c *Client) Stop(ctx context.Context, id string, grace time.Duration) (e Exit, err error) {
-	return e, c.call(ctx, wire.OpStop, id, grace, &e)
+func (c *Client) Stop(ctx context.Context, id string, grace time.Duration) (Exit, error) {
+	return c.StopBy(ctx, id, 0, grace)
+}
+
+// StopBy is Stop with a signal; zero is the container's own. A negative grace has no end.
+func (c *Client) StopBy(ctx context.Context, id string, signal int, grace time.Duration) (e Exit, err error) {
+	return e, c.call(ctx, wire.OpStop, id, wire.Stop{Signal: signal, Grace: grace}, &e)
 }
 
 // Kill sends a signal. No restart follows SIGKILL or the stop signal.
@@ -109,6 +114,11 @@ func (c *Client) Resume(ctx context.Context, id string) error {
 // Stats measures a running container.
 func (c *Client) Stats(ctx context.Context, id string) (s Stats, err error) {
 	return s, c.call(ctx, wire.OpStats, id, nil, &s)
+}
+
+// Pids are the processes of a running container, as the host numbers them.
+func (c *Client) Pids(ctx context.Context, id string) (pids []int, err error) {
+	return pids, c.call(ctx, wire.OpPids, id, nil, &pids)
 }
 
 // Status returns one container.

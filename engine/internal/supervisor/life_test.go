@@ -374,7 +374,7 @@ func TestOptions(t *testing.T) {
 		}},
 		{"a directory", "pwd", "/tmp\n", func(o *spec.Options) { o.Cwd = "/tmp" }},
 		{"the environment", "echo $A $PATH $HOME", "b c " + spec.DefaultPath + " /root\n", func(o *spec.Options) { o.Env = []string{"A=b c"} }},
-		{"fewer open files", "ulimit -n", "77\n", func(o *spec.Options) { o.Limits.NoFile = 77 }},
+		{"fewer open files", "ulimit -n", "77\n", func(o *spec.Options) { o.Limits.Ulimits = []spec.Ulimit{{Name: "nofile", Soft: 77, Hard: 77}} }},
 		{"a setting of its network", "cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/ip_unprivileged_port_start", "1\n0\n", func(o *spec.Options) {
 			o.Sysctls = map[string]string{"net.ipv4.ip_forward": "1"}
 		}},

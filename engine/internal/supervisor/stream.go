@@ -12,15 +12,22 @@ import (
 	"sampan.dev/sampan/engine/internal/supervisor/internal/wire"
 )
 
-// Exec runs a process and returns when it has ended and its output is delivered. When ctx
-// ends first the process is killed.
-func (c *Client) Exec(ctx context.Context, id string, p Process, s Streams) (Exit, error) {
-	conn, done, err := c.open(ctx, wire.OpExec, id, p, nil)
+// Exec starts a process and returns its number on the host. wait returns when it has ended and
+// its output is delivered; when ctx ends before that the process is killed. A detached one has
+// nothing to wait for: its end is an Event.
+func (c *Client) Exec(ctx context.Context, id string, p Process, s Streams) (pid int, wait func() (Exit, error), err error) {
+	conn, done, err := c.open(ctx, wire.OpExec, id, p, &pid)
 	if err != nil {
-		return Exit{}, err
+		return 0, nil, err
 	}
-	defer done()
-	return s.serve(ctx, conn)
+	if p.Detached {
+		done()
+		return pid, func() (Exit, error) { return Exit{}, nil }, nil
+	}
+	return pid, func() (Exit, error) {
+		defer done()
+		return s.serve(ctx, conn)
+	}, nil
 }
 
 // Attach connects streams to a container until its current run ends. It may come before Start

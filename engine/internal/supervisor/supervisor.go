@@ -66,6 +66,8 @@ type Health struct {
 	Timeout     time.Duration `json:"timeout,omitempty"`
 	StartPeriod time.Duration `json:"start_period,omitempty"`
 	Retries     int           `json:"retries,omitempty"`
+
+	StartInterval time.Duration `json:"start_interval,omitempty"` // in the place of Interval in the start period
 }
 
 // State is where a container is in its life.
@@ -126,6 +128,7 @@ type Check struct {
 
 // A Process is a further process in a running container.
 type Process struct {
+	ID         string      `json:"id,omitempty"` // by which an Event tells of its end
 	Args       []string    `json:"args"`
 	Env        []string    `json:"env,omitempty"`  // all of it: nothing is inherited
 	Cwd        string      `json:"cwd,omitempty"`  // empty: the container's
@@ -133,6 +136,7 @@ type Process struct {
 	Terminal   bool        `json:"terminal,omitempty"`
 	Size       Size        `json:"size,omitzero"`
 	Privileged bool        `json:"privileged,omitempty"` // all capabilities and no seccomp
+	Detached   bool        `json:"detached,omitempty"`   // it goes on without its caller; its output is lost
 }
 
 // Size of a terminal in characters.
@@ -158,6 +162,26 @@ type Stats struct {
 	OOMKills    uint64        `json:"oom_kills"`
 	Read        uint64        `json:"read"`    // bytes of block devices
 	Written     uint64        `json:"written"` // bytes of block devices
+	Details     Details       `json:"details"`
+}
+
+// Details are what the kernel counts, under its own names.
+type Details struct {
+	User, Kernel              time.Duration        // parts of the CPU time
+	PerCPU                    []time.Duration      `json:",omitempty"` // version 1 of control groups
+	Periods, ThrottledPeriods uint64               // of the CPU limit
+	Throttled                 time.Duration        // time that the limit took away
+	MemoryUsage, MemoryMax    uint64               // with the page cache
+	MemoryFailures            uint64               `json:",omitempty"` // how often the limit was hit
+	MemoryStat                map[string]uint64    `json:",omitempty"`
+	Block                     map[string][]BlockIO `json:",omitempty"` // io_service_bytes_recursive, …
+}
+
+// BlockIO is one count of one block device.
+type BlockIO struct {
+	Major, Minor uint64
+	Op           string
+	Value        uint64
 }
 
 // An Update changes a container while it runs. What is nil stays.
@@ -178,6 +202,7 @@ const (
 	OnResume  = "unpause"
 	OnUpdate  = "update"
 	OnDelete  = "destroy"
+	OnExecDie = "exec_die" // a detached process has ended
 )
 
 // An Event is a change, with the state after it.
@@ -185,4 +210,6 @@ type Event struct {
 	Time   time.Time `json:"time"`
 	Action string    `json:"action"`
 	Status Status    `json:"status"`
+	Exec   string    `json:"exec,omitempty"` // the process of OnExecDie
+	Code   int       `json:"code,omitempty"` // and its exit code
 }

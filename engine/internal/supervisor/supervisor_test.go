@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -164,6 +165,15 @@ func (w *world) output(r supervisor.Request) string {
 	return text.String()
 }
 
+// Exec runs a process to its end.
+func (w *world) Exec(ctx context.Context, id string, p supervisor.Process, s supervisor.Streams) (supervisor.Exit, error) {
+	_, wait, err := w.Client.Exec(ctx, id, p, s)
+	if err != nil {
+		return supervisor.Exit{}, err
+	}
+	return wait()
+}
+
 func (w *world) exec(id, script string) (string, int) {
 	w.Helper()
 	var out bytes.Buffer
@@ -287,5 +297,34 @@ func TestExec(t *testing.T) {
 	}
 	if _, code := w.exec(id, "while kill -0 "+strings.TrimSpace(string(pid[:n]))+" 2>/dev/null; do :; done"); code != 0 {
 		t.Errorf("the process outlived its caller")
+	}
+}
+
+// A detached process goes on without its caller, and its end is told.
+func TestDetachedExec(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	id := w.start(w.request("sleep 1000"))
+	ready, ended := make(chan struct{}), make(chan supervisor.Event, 1)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	go w.Events(ctx, func() { close(ready) }, func(e supervisor.Event) error {
+		if e.Action == supervisor.OnExecDie {
+			ended <- e
+		}
+		return nil
+	})
+	<-ready
+	pid, _, err := w.Client.Exec(t.Context(), id, supervisor.Process{
+		ID: "one", Args: []string{"sh", "-c", "seq 1 100000; until test -e /tmp/go; do sleep 0.01; done; exit 7"}, Env: []string{"PATH=/bin"}, Detached: true,
+	}, supervisor.Streams{})
+	w.must(err)
+	pids, err := w.Pids(t.Context(), id)
+	if err != nil || !slices.Contains(pids, pid) {
+		t.Errorf("process %d is not one of %v, %v", pid, pids, err)
+	}
+	w.exec(id, "touch /tmp/go")
+	if e := <-ended; e.Exec != "one" || e.Code != 7 || e.Status.ID != id {
+		t.Errorf("its end is told as %+v", e)
 	}
 }

@@ -1,17 +1,23 @@
 // Package volume keeps directories that outlive the containers which use them.
 //
 // A volume is a directory below that of the Store, with its data in it and a file that
-// describes it. What Create returned survives power loss.
+// describes it. What Create returned survives power loss. One whose options name a device
+// has that mounted at its data while it is in use.
 package volume
 
 import (
+	"cmp"
+	"crypto/rand"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
 	"sort"
+	"sync"
 	"time"
 
 	"github.com/containerd/continuity/fs"
@@ -20,18 +26,30 @@ import (
 	"sampan.dev/sampan/internal/fault"
 )
 
+// Local is the name of the only driver there is.
+const Local = "local"
+
+// A Spec is what a volume shall be.
+type Spec struct {
+	Name      string
+	Driver    string            // empty: local
+	Options   map[string]string // "type", "device" and "o" as of mount(8)
+	Labels    map[string]string
+	Anonymous bool // nobody chose its name
+}
+
 // A Volume is one of them.
 type Volume struct {
-	Name    string
+	Spec
 	Path    string // on the host
-	Labels  map[string]string
 	Created time.Time
 }
 
 // A Store is safe for concurrent use: each step is one of the file system's.
 type Store struct {
-	dir  string
-	name *regexp.Regexp
+	dir      string
+	name     *regexp.Regexp
+	mounting sync.Mutex
 }
 
 // Open keeps volumes in dir.
@@ -42,27 +60,46 @@ func Open(dir string) (*Store, error) {
 	return &Store{dir: dir, name: regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}$`)}, nil
 }
 
-// Create makes a volume, or returns the one that has the name.
-func (s *Store) Create(name string, labels map[string]string) (Volume, error) {
-	if !s.name.MatchString(name) {
-		return Volume{}, fault.Invalid("a volume cannot be named %q", name).
+// Create makes a volume, or returns the one that has the name. An empty name is chosen.
+func (s *Store) Create(spec Spec) (Volume, error) {
+	if spec.Name == "" {
+		spec.Name, spec.Anonymous = randomName(), true
+	}
+	if !s.name.MatchString(spec.Name) {
+		return Volume{}, fault.Invalid("a volume cannot be named %q", spec.Name).
 			Try("use letters, digits, dots, dashes and underscores, and begin with a letter or a digit").On("name")
 	}
-	if v, err := s.Volume(name); err == nil {
+	spec.Driver = cmp.Or(spec.Driver, Local)
+	if spec.Driver != Local {
+		return Volume{}, fault.NotFound("there is no volume driver %s", spec.Driver).Try("use local, which mounts what mount(8) can: -o type=nfs -o device=… -o o=…")
+	}
+	if v, err := s.Volume(spec.Name); err == nil {
+		if len(spec.Options) > 0 && !maps.Equal(v.Options, spec.Options) {
+			return Volume{}, fault.Conflict("the volume %s has other options", spec.Name).Try("remove it first, or choose another name")
+		}
 		return v, nil
 	}
-	v := Volume{Name: name, Path: s.data(name), Labels: labels, Created: time.Now().UTC()}
+	if err := checkOptions(spec.Options); err != nil {
+		return Volume{}, err
+	}
+	v := Volume{Spec: spec, Path: s.data(spec.Name), Created: time.Now().UTC()}
 	if err := os.MkdirAll(v.Path, 0o755); err != nil {
-		return Volume{}, fmt.Errorf("make the volume %s: %w", name, err)
+		return Volume{}, fmt.Errorf("make the volume %s: %w", spec.Name, err)
 	}
 	raw, err := json.Marshal(v)
 	if err != nil {
-		return Volume{}, fmt.Errorf("describe the volume %s: %w", name, err)
+		return Volume{}, fmt.Errorf("describe the volume %s: %w", spec.Name, err)
 	}
-	if err := s.describe(name, raw); err != nil {
-		return Volume{}, fmt.Errorf("describe the volume %s: %w", name, err)
+	if err := s.describe(spec.Name, raw); err != nil {
+		return Volume{}, fmt.Errorf("describe the volume %s: %w", spec.Name, err)
 	}
 	return v, nil
+}
+
+func randomName() string {
+	var b [32]byte
+	rand.Read(b[:]) // never fails
+	return hex.EncodeToString(b[:])
 }
 
 // describe writes the file that makes a directory a volume, last and synced.
@@ -138,6 +175,9 @@ func (s *Store) Remove(name string) error {
 		return err
 	}
 	// First it is no volume any more, then its data goes: never the other way round.
+	if err := s.Release(name); err != nil {
+		return err
+	}
 	if err := os.Remove(filepath.Join(s.dir, name, file)); err != nil {
 		return fmt.Errorf("remove the volume %s: %w", name, err)
 	}

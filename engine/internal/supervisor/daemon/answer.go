@@ -119,9 +119,9 @@ func (c *container) do(conn *net.UnixConn, call wire.Call) error {
 		status, err := c.start()
 		return replyWith(conn, status, err)
 	case wire.OpStop:
-		grace, err := args[time.Duration](call)
+		stop, err := args[wire.Stop](call)
 		if err == nil {
-			err = c.stopRun(grace, c.d.hangup(conn))
+			err = c.stopRun(stop, c.d.hangup(conn))
 		}
 		return replyWith(conn, c.lastExit(), err)
 	case wire.OpKill:
@@ -165,6 +165,9 @@ func (c *container) use(conn *net.UnixConn, call wire.Call) error {
 		return reply(conn, c.pause())
 	case wire.OpResume:
 		return reply(conn, c.resume())
+	case wire.OpPids:
+		pids, err := c.pids()
+		return replyWith(conn, pids, err)
 	case wire.OpStats:
 		s, err := c.stats()
 		return replyWith(conn, s, err)

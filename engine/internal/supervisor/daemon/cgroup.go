@@ -178,7 +178,7 @@ func (c *container) stats() (supervisor.Stats, error) {
 	out := supervisor.Stats{
 		Time: time.Now(), CPU: time.Duration(s.CpuStats.CpuUsage.TotalUsage),
 		Memory: used.Usage - min(used.Usage, reclaimable(s.MemoryStats.Stats)), MemoryLimit: limit(used.Limit),
-		Pids: s.PidsStats.Current, PidsLimit: limit(s.PidsStats.Limit), OOMKills: r.oomKills(),
+		Pids: s.PidsStats.Current, PidsLimit: limit(s.PidsStats.Limit), OOMKills: r.oomKills(), Details: details(s),
 	}
 	for _, e := range s.BlkioStats.IoServiceBytesRecursive {
 		switch strings.ToLower(e.Op) {
@@ -189,6 +189,46 @@ func (c *container) stats() (supervisor.Stats, error) {
 		}
 	}
 	return out, nil
+}
+
+func details(s *cgroups.Stats) supervisor.Details {
+	used, cpu := s.MemoryStats.Usage, s.CpuStats
+	d := supervisor.Details{
+		User: time.Duration(cpu.CpuUsage.UsageInUsermode), Kernel: time.Duration(cpu.CpuUsage.UsageInKernelmode),
+		Periods: cpu.ThrottlingData.Periods, ThrottledPeriods: cpu.ThrottlingData.ThrottledPeriods,
+		Throttled:   time.Duration(cpu.ThrottlingData.ThrottledTime),
+		MemoryUsage: used.Usage, MemoryMax: used.MaxUsage, MemoryFailures: used.Failcnt, MemoryStat: s.MemoryStats.Stats,
+		Block: map[string][]supervisor.BlockIO{},
+	}
+	for _, n := range cpu.CpuUsage.PercpuUsage {
+		d.PerCPU = append(d.PerCPU, time.Duration(n))
+	}
+	for name, list := range map[string][]cgroups.BlkioStatEntry{
+		"io_service_bytes_recursive": s.BlkioStats.IoServiceBytesRecursive, "io_serviced_recursive": s.BlkioStats.IoServicedRecursive,
+		"io_queue_recursive": s.BlkioStats.IoQueuedRecursive, "io_service_time_recursive": s.BlkioStats.IoServiceTimeRecursive,
+		"io_wait_time_recursive": s.BlkioStats.IoWaitTimeRecursive, "io_merged_recursive": s.BlkioStats.IoMergedRecursive,
+		"io_time_recursive": s.BlkioStats.IoTimeRecursive, "sectors_recursive": s.BlkioStats.SectorsRecursive,
+	} {
+		for _, e := range list {
+			d.Block[name] = append(d.Block[name], supervisor.BlockIO(e))
+		}
+	}
+	return d
+}
+
+// pids are the processes of a run.
+func (c *container) pids() ([]int, error) {
+	c.mu.Lock()
+	r := c.run
+	c.mu.Unlock()
+	if r == nil || r.over() {
+		return nil, fault.Conflict("container %s does not run", c.id)
+	}
+	pids, err := r.box.Processes()
+	if err != nil {
+		return nil, fmt.Errorf("list the processes of container %s: %w", c.id, err)
+	}
+	return pids, nil
 }
 
 // reclaimable is the page cache that can go, by the name of either version.
@@ -289,6 +329,9 @@ func merge(was, now *specs.LinuxResources) *specs.LinuxResources {
 	if now.Pids != nil {
 		merged.Pids = now.Pids
 	}
+	if now.BlockIO != nil {
+		merged.BlockIO = now.BlockIO
+	}
 	return &merged
 }
 
@@ -298,6 +341,10 @@ func (r *run) limit(want *specs.LinuxResources) error {
 	group, resources := *cfg.Cgroups, *cfg.Cgroups.Resources
 	if m := want.Memory; m != nil {
 		resources.Memory, resources.MemorySwap = value(m.Limit), value(m.Swap)
+		resources.MemoryReservation = value(m.Reservation)
+	}
+	if b := want.BlockIO; b != nil {
+		resources.BlkioWeight = value(b.Weight)
 	}
 	if p := want.Pids; p != nil {
 		resources.PidsLimit = p.Limit
@@ -305,7 +352,7 @@ func (r *run) limit(want *specs.LinuxResources) error {
 	if p := want.CPU; p != nil {
 		resources.CpuQuota, resources.CpuPeriod, resources.CpuShares = value(p.Quota), value(p.Period), value(p.Shares)
 		resources.CpuWeight = 0 // counted from the shares anew
-		resources.CpusetCpus = p.Cpus
+		resources.CpusetCpus, resources.CpusetMems = p.Cpus, p.Mems
 	}
 	resources.SkipDevices = true
 	group.Resources, cfg.Cgroups = &resources, &group

@@ -3,6 +3,7 @@
 package daemon
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sampan.dev/sampan/engine/internal/supervisor"
+	"sampan.dev/sampan/engine/internal/supervisor/internal/wire"
 	"sampan.dev/sampan/engine/internal/supervisor/logfile"
 	"sampan.dev/sampan/internal/fault"
 )
@@ -278,21 +280,25 @@ func (c *container) noMoreRuns() *run {
 }
 
 // stopRun ends the current run: politely first, for as long as grace lasts.
-func (c *container) stopRun(grace time.Duration, cancel <-chan struct{}) error {
+func (c *container) stopRun(how wire.Stop, cancel <-chan struct{}) error {
 	r := c.noMoreRuns()
 	if r == nil {
 		return nil
 	}
-	if grace > 0 {
-		_ = r.kill(unix.Signal(c.stopSignal()))
-		timer := time.NewTimer(grace)
-		defer timer.Stop()
+	if how.Grace != 0 {
+		_ = r.kill(unix.Signal(cmp.Or(how.Signal, c.stopSignal())))
+		var over <-chan time.Time // never, when the grace has no end
+		if how.Grace > 0 {
+			timer := time.NewTimer(how.Grace)
+			defer timer.Stop()
+			over = timer.C
+		}
 		select {
 		case <-r.done:
 			return nil
 		case <-cancel: // the caller gave up waiting; the container keeps its chance
 			return errCanceled
-		case <-timer.C:
+		case <-over:
 		}
 	}
 	if err := r.kill(unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
@@ -314,7 +320,7 @@ func (c *container) remove(force bool, cancel <-chan struct{}) error {
 		if !force {
 			return fault.Conflict("container %s runs", c.id).Try("stop it first")
 		}
-		if err := c.stopRun(0, cancel); err != nil {
+		if err := c.stopRun(wire.Stop{}, cancel); err != nil {
 			return err
 		}
 	}

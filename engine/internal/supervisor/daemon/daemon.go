@@ -127,6 +127,18 @@ func spare() bool {
 	return err == nil && strings.HasPrefix(string(score), "-")
 }
 
+// score is what a container's processes get: they must not be spared with this one, and lowering
+// it needs a capability that is not there everywhere.
+func (d *Daemon) score(wanted *int) *int {
+	switch {
+	case wanted != nil && (*wanted >= 0 || d.spared):
+		return wanted
+	case d.spared:
+		return new(int)
+	}
+	return nil
+}
+
 // lock holds the directory for as long as the process lives. A former daemon that was killed
 // may take moments to be gone; one that answers is there to stay.
 func lock(dir string) error {

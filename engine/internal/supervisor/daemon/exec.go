@@ -24,6 +24,7 @@ import (
 // A guest is a further process in a running container.
 type guest struct {
 	process *libcontainer.Process
+	pid     int
 	pidfd   *os.File
 	stdin   *input
 	console *os.File
@@ -104,10 +105,11 @@ func (g *guest) start(r *run, child *child, want supervisor.Process) error {
 		return fmt.Errorf("run %q in container %s: %w", want.Args[0], r.c.id, err)
 	}
 	child.close() // or the report and the output would never end
-	pid, err := g.process.Pid()
-	if err == nil {
-		g.pidfd, err = openPidfd(pid)
+	var err2 error
+	if g.pid, err2 = g.process.Pid(); err2 == nil {
+		g.pidfd, err2 = openPidfd(g.pid)
 	}
+	err = err2
 	if err == nil && socket != nil {
 		if g.console, err = receive(socket); err == nil {
 			g.stdin = &input{file: g.console, terminal: true}
@@ -187,14 +189,18 @@ func (g *guest) copyOut(fn func(kind wire.Kind, p []byte) error) (code int) {
 	return code
 }
 
-// exec runs a process for a caller. It ends with its caller.
+// exec runs a process for a caller. It ends with its caller, unless it is detached.
 func (c *container) exec(conn *net.UnixConn, want supervisor.Process) error {
 	g, err := c.enter(want)
 	if err != nil {
 		return err
 	}
+	if want.Detached {
+		c.d.work.Go(func() { c.leave(g, want.ID) })
+		return accept(conn, g.pid)
+	}
 	defer g.close()
-	if err := accept(conn, nil); err != nil {
+	if err := accept(conn, g.pid); err != nil {
 		g.kill()
 	}
 	reading := make(chan struct{})
@@ -213,6 +219,14 @@ func (c *container) exec(conn *net.UnixConn, want supervisor.Process) error {
 	conn.Close()
 	<-reading
 	return nil
+}
+
+// leave sees a detached process to its end, which is told.
+func (c *container) leave(g *guest, id string) {
+	defer g.close()
+	g.stdin.end()
+	code := g.copyOut(func(wire.Kind, []byte) error { return nil })
+	c.d.events.publish(supervisor.Event{Time: time.Now(), Action: supervisor.OnExecDie, Status: c.Status(), Exec: id, Code: code})
 }
 
 // listen takes what the caller types. Its end is the process's.

@@ -16,6 +16,7 @@ import (
 const (
 	healthInterval = 30 * time.Second
 	healthTimeout  = 30 * time.Second
+	startInterval  = 5 * time.Second
 	healthRetries  = 3
 	keptChecks     = 5
 	keptOutput     = 4 << 10
@@ -34,7 +35,7 @@ func (c *container) watchHealth(r *run) {
 }
 
 func (c *container) checkHealth(r *run, h supervisor.Health, born time.Time) {
-	timer := time.NewTimer(cmp.Or(h.Interval, healthInterval))
+	timer := time.NewTimer(c.untilNext(h, born))
 	defer timer.Stop()
 	for {
 		select {
@@ -47,8 +48,19 @@ func (c *container) checkHealth(r *run, h supervisor.Health, born time.Time) {
 		if result, ok := c.check(r, h); ok {
 			c.judge(r, h, result, time.Since(born) < h.StartPeriod)
 		}
-		timer.Reset(cmp.Or(h.Interval, healthInterval))
+		timer.Reset(c.untilNext(h, born))
 	}
+}
+
+// untilNext is shorter while a container starts.
+func (c *container) untilNext(h supervisor.Health, born time.Time) time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	begins := c.status.Health != nil && c.status.Health.Status == supervisor.Starting
+	if begins && time.Since(born) < h.StartPeriod {
+		return cmp.Or(h.StartInterval, startInterval)
+	}
+	return cmp.Or(h.Interval, healthInterval)
 }
 
 // check runs the command once; a paused container is left alone.

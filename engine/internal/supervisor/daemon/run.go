@@ -99,10 +99,7 @@ func (c *container) box(req supervisor.Request) (*libcontainer.Container, error)
 		l.CgroupsPath = filepath.Join(c.d.cgroup, c.id)
 	}
 	p := *s.Process
-	p.OOMScoreAdj = nil // lowering it needs a capability that is not there everywhere
-	if c.d.spared {
-		p.OOMScoreAdj = new(int)
-	}
+	p.OOMScoreAdj = c.d.score(p.OOMScoreAdj)
 	s.Process = &p
 	cfg, err := specconv.CreateLibcontainerConfig(&specconv.CreateOpts{CgroupName: c.id, Spec: &s})
 	if err != nil {

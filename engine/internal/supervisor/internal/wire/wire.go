@@ -21,6 +21,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"sampan.dev/sampan/internal/fault"
 )
@@ -142,7 +143,14 @@ const (
 	OpList     = "list"
 	OpUpdate   = "update"
 	OpEvents   = "events"
+	OpPids     = "pids"
 )
+
+// Stop is the argument of OpStop.
+type Stop struct {
+	Signal int           `json:"signal,omitempty"`
+	Grace  time.Duration `json:"grace,omitempty"`
+}
 
 // An Answer has a value or a failure.
 type Answer struct {
