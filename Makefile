@@ -12,7 +12,7 @@ SOURCES     = $(call files,'*.go' '*.c' '*.html' '*.css' '*.js' '*.json' '*.sql'
 # or at link time; sampan-init alone is linked with one.
 export CGO_ENABLED := 0
 
-.PHONY: help demo run build test test-go test-race test-v2 test-power test-engine-peer lint fuzz bench bench-once setup setup-build setup-vm clean screenshots
+.PHONY: help demo run build test test-go test-race test-v2 test-power test-engine-peer bench-engine lint fuzz bench bench-once setup setup-build setup-vm clean screenshots
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,10 @@ fuzz: ## every fuzz test for a few seconds (FUZZTIME=5s)
 
 bench: setup build ## the figures, with the peers in the same run
 	@scripts/bench
+
+bench-engine: setup build ## the figures of the engine, beside a Docker daemon (DOCKERD=path for another)
+	@scripts/setup peer
+	@scripts/bench-engine
 
 bench-once: setup build ## every benchmark once, to see that it works
 	@scripts/bench once

@@ -145,6 +145,9 @@ func limits(q func(string) string, to map[string]string) error {
 		}
 		var all []string
 		for _, u := range list {
+			if u == nil {
+				return fault.Invalid("a limit of the parameter ulimits is null")
+			}
 			all = append(all, fmt.Sprintf("%s=%d:%d", u.Name, u.Soft, u.Hard))
 		}
 		if len(all) > 0 {

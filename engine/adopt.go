@@ -2,9 +2,9 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"time"
 
@@ -27,7 +27,8 @@ func (e *Engine) adopt(ctx context.Context) error {
 	}
 	known := false
 	for _, r := range records {
-		c := &container{record: r, mounted: mounted[e.home(r.ID)+"/rootfs"]}
+		c := newContainer(r)
+		c.mounted = mounted[e.home(r.ID)+"/rootfs"]
 		e.containers[r.ID], e.names[r.Name] = c, r.ID
 		known = known || r.Known
 	}
@@ -46,10 +47,11 @@ func (e *Engine) adopt(ctx context.Context) error {
 		})
 	}
 	for dir := range mounted {
-		if within(dir, e.path("run", "mounts")) {
-			if err := errors.Join(store.Unmount(dir), os.Remove(dir)); err != nil {
+		if e.stale(dir, running) {
+			if err := store.Unmount(dir); err != nil {
 				return err
 			}
+			_ = os.Remove(dir) // what is mounted at a file or below another mount stays for later
 		}
 	}
 	// A container whose network cannot be served must not keep the others from being found.
@@ -71,7 +73,9 @@ func (e *Engine) running(ctx context.Context) ([]string, error) {
 		return nil, fmt.Errorf("ask for the states of the containers: %w", err)
 	}
 	var running []string
+	known := map[string]bool{}
 	for _, status := range list {
+		known[status.ID] = true
 		c, ok := e.containers[status.ID]
 		if !ok {
 			if err := sup.Delete(ctx, status.ID, true); err != nil && !fault.Is(err, fault.KindNotFound) {
@@ -79,13 +83,41 @@ func (e *Engine) running(ctx context.Context) ([]string, error) {
 			}
 			continue
 		}
-		if active(status.State) {
+		switch {
+		case active(status.State):
 			running = append(running, c.ID)
-		} else if status.State == supervisor.Exited && c.Spec.AutoRemove {
+		case status.State == supervisor.Created:
+			// It was made ready for a start that did not come; its network is gone.
+			if err := sup.Delete(ctx, c.ID, true); err != nil && !fault.Is(err, fault.KindNotFound) {
+				return nil, fmt.Errorf("forget a container that was not started: %w", err)
+			}
+			if err := e.change(c, func(r *record) { r.Known = false }); err != nil {
+				return nil, err
+			}
+		case status.State == supervisor.Exited && c.Spec.AutoRemove:
 			e.work.Go(func() { e.retire(c) }) // it ended while nobody listened
 		}
 	}
+	for id, c := range e.containers {
+		if c.Known && !known[id] && c.Spec.AutoRemove {
+			e.work.Go(func() { e.retire(c) }) // it went down with the machine
+		}
+	}
 	return running, nil
+}
+
+// stale says of a mount that a crash left it: one to read an image or the files of a container
+// that does not run, and what a container had only while it ran.
+func (e *Engine) stale(dir string, running []string) bool {
+	if within(dir, e.views()) {
+		return true
+	}
+	for id := range e.containers {
+		if within(dir, e.side(id)) {
+			return !slices.Contains(running, id)
+		}
+	}
+	return false
 }
 
 func (e *Engine) mountpoints() (map[string]bool, error) {
@@ -216,19 +248,25 @@ func (e *Engine) hear(ev supervisor.Event) error {
 // retire gives back the address and the ports of a container whose last run is over, or removes
 // one that was made for one run.
 func (e *Engine) retire(c *container) {
-	c.life.Lock()
-	defer c.life.Unlock()
 	ctx := context.Background()
+	free, err := c.hold(ctx)
+	if err != nil {
+		return // removed
+	}
+	defer free()
 	now, err := e.Container(ctx, c.ID)
 	if err != nil || now.State != Exited {
 		return // removed, or started again
 	}
-	if now.Spec.AutoRemove {
+	c.mu.Lock()
+	again := c.restarting > 0
+	c.mu.Unlock()
+	if now.Spec.AutoRemove && !again {
 		err = e.remove(ctx, c, RemoveOptions{Volumes: true})
 	} else {
 		err = e.leave(c)
 	}
 	if err != nil && !fault.Is(err, fault.KindNotFound) {
-		e.log.Error("what an ended container had could not be freed", "container", c.Name, "err", err)
+		e.log.Error("what an ended container had could not be freed", "container", c.now().Name, "err", err)
 	}
 }

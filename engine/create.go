@@ -34,7 +34,7 @@ func (e *Engine) Create(ctx context.Context, s Spec) (Container, error) {
 	if err != nil {
 		return Container{}, err
 	}
-	c := &container{record: r}
+	c := newContainer(r)
 	if err := e.claim(c); err != nil {
 		return Container{}, err
 	}

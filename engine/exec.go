@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"sampan.dev/sampan/engine/internal/spec"
 	"sampan.dev/sampan/engine/internal/supervisor"
@@ -39,7 +40,7 @@ type Exec struct {
 }
 
 // execs are all that are known. One is forgotten with its container, or when there are
-// more than maxExecs ended ones of it.
+// more than maxExecs of it that do not run.
 type execs struct {
 	mu  sync.Mutex
 	all map[string]*exec
@@ -47,6 +48,7 @@ type execs struct {
 
 type exec struct {
 	Exec
+	made    time.Time
 	started bool
 	sizes   chan Size
 }
@@ -73,21 +75,20 @@ func (x *execs) of(container string) []string {
 	return ids
 }
 
-// forget drops those of a container; without all only some that have ended, when there are many.
-func (x *execs) forget(container string, all bool) {
+// forget drops those of a container that have ended, the oldest, until there are at most keep;
+// zero drops all of them.
+func (x *execs) forget(container string, keep int) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	var over []string
-	for id, s := range x.all {
-		if s.Container == container && (all || s.Exit != nil) {
-			over = append(over, id)
+	var over []*exec
+	for _, s := range x.all {
+		if s.Container == container && (keep == 0 || !s.Running) {
+			over = append(over, s)
 		}
 	}
-	if !all && len(over) < maxExecs {
-		return
-	}
-	for _, id := range over {
-		delete(x.all, id)
+	slices.SortFunc(over, func(a, b *exec) int { return a.made.Compare(b.made) })
+	for _, s := range over[:max(0, len(over)-keep)] {
+		delete(x.all, s.ID)
 	}
 }
 
@@ -126,8 +127,8 @@ func (e *Engine) CreateExec(ctx context.Context, id string, s ExecSpec) (Exec, e
 	case len(s.Command) == 0:
 		return Exec{}, fault.Invalid("there is no command to run in container %s", now.Name)
 	}
-	e.execs.forget(now.ID, false)
-	x := &exec{Exec: Exec{ID: newID(), Container: now.ID, Spec: s}, sizes: make(chan Size, 1)}
+	e.execs.forget(now.ID, maxExecs)
+	x := &exec{Exec: Exec{ID: newID(), Container: now.ID, Spec: s}, made: time.Now(), sizes: make(chan Size, 1)}
 	e.execs.add(x)
 	if c, err := e.find(now.ID); err == nil {
 		e.report(c.now(), "exec_create: "+strings.Join(s.Command, " "), now.State, "execID", x.ID)
@@ -181,6 +182,14 @@ func (e *Engine) DetachExec(ctx context.Context, id string) error {
 
 // enter starts a process in its container.
 func (e *Engine) enter(ctx context.Context, x *exec, detached bool, s Streams) (func() (supervisor.Exit, error), error) {
+	wait, err := e.begin(ctx, x, detached, s)
+	if err != nil {
+		e.execs.set(x, func(x *Exec) { x.Exit = &Exit{Code: startCode(err)} })
+	}
+	return wait, err
+}
+
+func (e *Engine) begin(ctx context.Context, x *exec, detached bool, s Streams) (func() (supervisor.Exit, error), error) {
 	c, sup, err := e.known(ctx, x.Container)
 	if err != nil {
 		return nil, err
@@ -192,7 +201,6 @@ func (e *Engine) enter(ctx context.Context, x *exec, detached bool, s Streams) (
 	p.ID, p.Detached = x.ID, detached
 	pid, wait, err := sup.Exec(ctx, c.ID, p, s)
 	if err != nil {
-		e.execs.set(x, func(x *Exec) { x.Exit = &Exit{Code: startCode(err)} })
 		return nil, err
 	}
 	e.execs.set(x, func(x *Exec) { x.Running, x.Pid = true, pid })

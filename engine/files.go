@@ -33,20 +33,23 @@ func (e *Engine) Files(ctx context.Context, id string) (root string, release fun
 		return "", nil, err
 	}
 	if now.Pid != 0 {
-		return fmt.Sprintf("/proc/%d/root", now.Pid), func() error { return nil }, nil
+		return e.inside(ctx, now)
 	}
 	c, err := e.find(now.ID)
 	if err != nil {
 		return "", nil, err
 	}
-	c.life.Lock()
-	defer c.life.Unlock()
+	free, err := c.hold(ctx)
+	if err != nil {
+		return "", nil, err
+	}
+	defer free()
 	if err := e.mount(ctx, c); err != nil {
 		return "", nil, err
 	}
 	view, err := e.view(c.now())
 	if err != nil {
-		return "", nil, errors.Join(err, unmountBelow(view), os.RemoveAll(view))
+		return "", nil, errors.Join(err, unmountBelow(view), os.Remove(view))
 	}
 	return view, func() error {
 		if err := unmountBelow(view); err != nil {
@@ -56,12 +59,34 @@ func (e *Engine) Files(ctx context.Context, id string) (root string, release fun
 	}, nil
 }
 
+// inside is the root directory of a container as it sees it itself. It is opened once: the number
+// of a process may be another's later.
+func (e *Engine) inside(ctx context.Context, c Container) (string, func() error, error) {
+	f, err := os.OpenFile(fmt.Sprintf("/proc/%d/root", c.Pid), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err == nil {
+		var again Container
+		if again, err = e.Container(ctx, c.ID); err == nil && again.Pid != c.Pid {
+			err = errors.New("it has just ended")
+		}
+		if err != nil {
+			f.Close()
+		}
+	}
+	if err != nil {
+		return "", nil, fault.Conflict("the files of container %s cannot be reached: %w", c.Name, err).Try("try again")
+	}
+	return fmt.Sprintf("/proc/self/fd/%d", f.Fd()), f.Close, nil
+}
+
+// views is where the files of containers that do not run are shown.
+func (e *Engine) views() string { return e.path("run", "mounts") }
+
 // view shows the root directory of a container that does not run, with what would be mounted.
 func (e *Engine) view(r record) (string, error) {
-	if err := os.MkdirAll(e.side(r.ID), 0o700); err != nil {
+	if err := os.MkdirAll(e.views(), 0o700); err != nil {
 		return "", fmt.Errorf("show the files of container %s: %w", r.Name, err)
 	}
-	view, err := os.MkdirTemp(e.side(r.ID), "view")
+	view, err := os.MkdirTemp(e.views(), "view")
 	if err != nil {
 		return "", fmt.Errorf("show the files of container %s: %w", r.Name, err)
 	}
@@ -78,13 +103,26 @@ func (e *Engine) view(r record) (string, error) {
 	for _, m := range r.Volumes {
 		v, err := e.volumes.Volume(m.Source)
 		if err == nil {
-			err = lay(v.Path, view, m.Target)
+			err = layPart(v.Path, m.Subpath, view, m.Target)
 		}
 		if err != nil {
 			return view, err
 		}
 	}
 	return view, nil
+}
+
+// layPart lays what is at a path in a volume.
+func layPart(volume, sub, root, target string) error {
+	if sub == "" {
+		return lay(volume, root, target)
+	}
+	part, err := openIn(volume, sub)
+	if err != nil {
+		return err
+	}
+	defer part.Close()
+	return lay(fmt.Sprintf("/proc/self/fd/%d", part.Fd()), root, target)
 }
 
 // lay binds source over a path in a root directory. The place is made if it is not there, as the
@@ -167,8 +205,11 @@ func (e *Engine) changes(ctx context.Context, id string, fn fs.ChangeFunc) (err 
 	if err != nil {
 		return err
 	}
-	c.life.Lock()
-	defer c.life.Unlock()
+	free, err := c.hold(ctx)
+	if err != nil {
+		return err
+	}
+	defer free()
 	if err := e.mount(ctx, c); err != nil {
 		return err
 	}
@@ -277,7 +318,7 @@ func (e *Engine) Size(ctx context.Context, id string) (written, all int64, err e
 	}
 	usage, err := fs.DiskUsage(ctx, filepath.Join(e.home(c.ID), dir))
 	if err != nil && !errors.Is(err, iofs.ErrNotExist) {
-		return 0, 0, fmt.Errorf("measure container %s: %w", c.Name, err)
+		return 0, 0, fmt.Errorf("measure container %s: %w", c.now().Name, err)
 	}
 	all = usage.Size
 	if i, err := e.images.Image(ctx, c.Image); err == nil {
@@ -292,14 +333,17 @@ func (e *Engine) Export(ctx context.Context, id string, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	c.life.Lock()
+	free, err := c.hold(ctx)
+	if err != nil {
+		return err
+	}
 	err = e.mount(ctx, c)
-	c.life.Unlock()
+	free()
 	if err != nil {
 		return err
 	}
 	if err := archive.WriteDiff(ctx, w, "", filepath.Join(e.home(c.ID), "rootfs")); err != nil {
-		return fmt.Errorf("export container %s: %w", c.Name, err)
+		return fmt.Errorf("export container %s: %w", c.now().Name, err)
 	}
 	e.report(c.now(), "export", "")
 	return nil

@@ -3,12 +3,15 @@ package engine_test
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -375,5 +378,108 @@ func TestExecsAreKnown(t *testing.T) {
 	}
 	if now, err := e.FindExec(t.Context(), missing.ID); err != nil || now.Exit == nil || now.Exit.Code != 127 {
 		t.Errorf("a missing program: %+v, %v", now, err)
+	}
+}
+
+func TestAnExecThatCannotBegin(t *testing.T) {
+	e := fresh(t)
+	c := start(t, e, sh("sleep 600"))
+	x, err := e.CreateExec(t.Context(), c.ID, engine.ExecSpec{Command: []string{"true"}, User: "nosuch"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.StartExec(t.Context(), x.ID, engine.Streams{}); !fault.Is(err, fault.KindInvalid) {
+		t.Errorf("as an unknown user: %v", err)
+	}
+	if now, err := e.FindExec(t.Context(), x.ID); err != nil || now.Exit == nil || now.Exit.Code != 126 {
+		t.Errorf("it ended with %+v, %v", now.Exit, err)
+	}
+	if err := e.Remove(t.Context(), c.ID, engine.RemoveOptions{Force: true}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.FindExec(t.Context(), x.ID); !fault.Is(err, fault.KindNotFound) {
+		t.Errorf("after its container: %v", err)
+	}
+}
+
+// Who asks for a start may go away; the container is started, or it is not.
+func TestAStartThatNobodyWaitsFor(t *testing.T) {
+	e := fresh(t)
+	for range 5 {
+		c, err := e.Create(t.Context(), sh("sleep 600"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(rand.IntN(20))*time.Millisecond)
+		err = e.Start(ctx, c.ID)
+		cancel()
+		now, ierr := e.Container(t.Context(), c.ID)
+		if ierr != nil || (now.State == engine.Running) != (err == nil) {
+			t.Errorf("the start says %v, the container is %s, %v", err, now.State, ierr)
+		}
+		if err := e.Remove(t.Context(), c.ID, engine.RemoveOptions{Force: true}); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// Containers that begin at once with one new volume all see what the image has there.
+func TestANewVolumeOfMany(t *testing.T) {
+	e := fresh(t)
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			c, err := e.Create(t.Context(), engine.Spec{Image: "box", Command: []string{"true"}, Mounts: []engine.Mount{{Type: engine.Volume, Source: "many", Target: "/bin"}}})
+			if err == nil {
+				err = e.Start(t.Context(), c.ID)
+			}
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if exit, err := e.Wait(t.Context(), c.ID); err != nil || exit.Code != 0 {
+				t.Errorf("%+v, %v", exit, err)
+			}
+		})
+	}
+	all.Wait()
+}
+
+// A volume that nobody named goes with the last container that has it.
+func TestAnUnnamedVolumeOfTwo(t *testing.T) {
+	e := fresh(t)
+	first := start(t, e, with(sh("sleep 600"), func(s *engine.Spec) { s.Mounts = []engine.Mount{{Type: engine.Volume, Target: "/v"}} }))
+	name := first.Volumes[0].Source
+	second := start(t, e, with(sh("sleep 600"), func(s *engine.Spec) {
+		s.Mounts = []engine.Mount{{Type: engine.Volume, Source: name, Target: "/v", Anonymous: true}}
+	}))
+	for _, c := range []engine.Container{first, second} {
+		if err := e.Remove(t.Context(), c.ID, engine.RemoveOptions{Force: true, Volumes: true}); err != nil {
+			t.Fatal(err)
+		}
+		_, err := e.Volume(t.Context(), name)
+		if last := c.ID == second.ID; fault.Is(err, fault.KindNotFound) != last {
+			t.Errorf("after the last (%v): %v", last, err)
+		}
+	}
+}
+
+// rm -f ends a stop that has no end.
+func TestAStopWithoutEnd(t *testing.T) {
+	e := fresh(t)
+	c := start(t, e, with(sh("trap '' TERM; echo deaf; while :; do sleep 1; done"), func(s *engine.Spec) {}))
+	until(t, e, c.ID, "deaf")
+	stopped := make(chan error, 1)
+	go func() { stopped <- e.Stop(t.Context(), c.ID, "", -1) }()
+	select {
+	case err := <-stopped:
+		t.Fatalf("it was stopped: %v", err)
+	case <-time.After(200 * time.Millisecond):
+	}
+	if err := e.Remove(t.Context(), c.ID, engine.RemoveOptions{Force: true}); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-stopped; err != nil {
+		t.Errorf("the stop says %v", err)
 	}
 }

@@ -22,7 +22,7 @@ func (e *Engine) known(ctx context.Context, id string) (*container, *supervisor.
 		return nil, nil, err
 	}
 	if !c.now().Known {
-		return nil, nil, fault.Conflict("container %s is not running", c.Name).Try("start it first")
+		return nil, nil, fault.Conflict("container %s is not running", c.now().Name).Try("start it first")
 	}
 	sup, err := e.supervisor(ctx)
 	return c, sup, err
@@ -35,13 +35,6 @@ func (e *Engine) Stop(ctx context.Context, id, signal string, grace time.Duratio
 	if err != nil {
 		return err
 	}
-	c.life.Lock()
-	defer c.life.Unlock()
-	return e.stop(ctx, c, signal, grace)
-}
-
-// stop is Stop for who holds life.
-func (e *Engine) stop(ctx context.Context, c *container, signal string, grace time.Duration) error {
 	if !c.now().Known {
 		return nil // it never ran
 	}
@@ -60,14 +53,13 @@ func (e *Engine) stop(ctx context.Context, c *container, signal string, grace ti
 	if err := e.change(c, func(r *record) { r.Wanted = false }); err != nil {
 		return err
 	}
+	// Others may act meanwhile: the grace can be long, and rm -f ends it.
 	grace = cmp.Or(grace, c.now().Spec.StopTimeout, 10*time.Second)
 	if _, err := sup.StopBy(ctx, c.ID, number, grace); err != nil && !fault.Is(err, fault.KindNotFound) {
-		return fmt.Errorf("stop container %s: %w", c.Name, err)
-	}
-	if err := e.leave(c); err != nil {
-		return err
+		return fmt.Errorf("stop container %s: %w", c.now().Name, err)
 	}
 	e.report(c.now(), "stop", Exited)
+	e.retire(c)
 	return nil
 }
 
@@ -77,12 +69,17 @@ func (e *Engine) Restart(ctx context.Context, id, signal string, grace time.Dura
 	if err != nil {
 		return err
 	}
-	c.life.Lock()
-	defer c.life.Unlock()
-	if err := e.stop(ctx, c, signal, grace); err != nil {
+	c.mu.Lock()
+	c.restarting++ // so that its end is not the last one
+	c.mu.Unlock()
+	err = e.Stop(ctx, c.ID, signal, grace)
+	c.mu.Lock()
+	c.restarting--
+	c.mu.Unlock()
+	if err != nil {
 		return err
 	}
-	if err := e.start(ctx, c); err != nil {
+	if err := e.Start(ctx, c.ID); err != nil {
 		return err
 	}
 	e.report(c.now(), "restart", Running)
@@ -141,8 +138,11 @@ func (e *Engine) Rename(ctx context.Context, id, name string) error {
 	if !nameRule().MatchString(name) {
 		return errName(name)
 	}
-	c.life.Lock()
-	defer c.life.Unlock()
+	free, err := c.hold(ctx)
+	if err != nil {
+		return err
+	}
+	defer free()
 	old := c.now().Name
 	if err := e.rename(c, name); err != nil {
 		return err
@@ -178,8 +178,11 @@ func (e *Engine) Update(ctx context.Context, id string, u Update) error {
 	if err != nil {
 		return err
 	}
-	c.life.Lock()
-	defer c.life.Unlock()
+	free, err := c.hold(ctx)
+	if err != nil {
+		return err
+	}
+	defer free()
 	var change supervisor.Update
 	if u.Limits != nil {
 		if change.Resources, err = spec.Resources(*u.Limits); err != nil {
@@ -191,7 +194,7 @@ func (e *Engine) Update(ctx context.Context, id string, u Update) error {
 			return err
 		}
 		if c.now().Spec.AutoRemove && u.Restart.Policy != "" && u.Restart.Policy != RestartNo {
-			return fault.Conflict("container %s is removed at its end, so it cannot be restarted", c.Name)
+			return fault.Conflict("container %s is removed at its end, so it cannot be restarted", c.now().Name)
 		}
 		policy := supervisor.Restart(*u.Restart)
 		change.Restart = &policy
@@ -223,7 +226,7 @@ func (e *Engine) pass(ctx context.Context, c *container, change supervisor.Updat
 		return err
 	}
 	if err := sup.Update(ctx, c.ID, change); err != nil && !fault.Is(err, fault.KindNotFound) {
-		return fmt.Errorf("change container %s: %w", c.Name, err)
+		return fmt.Errorf("change container %s: %w", c.now().Name, err)
 	}
 	return nil
 }
@@ -264,8 +267,12 @@ func (e *Engine) Attach(ctx context.Context, id string, s Streams) (wait func() 
 
 // ready prepares a container that was never started.
 func (e *Engine) ready(ctx context.Context, sup *supervisor.Client, c *container) error {
-	c.life.Lock()
-	defer c.life.Unlock()
+	free, err := c.hold(ctx)
+	if err != nil {
+		return err
+	}
+	defer free()
+	ctx = context.WithoutCancel(ctx)
 	before, err := e.renew(ctx, sup, c)
 	if err != nil || before != nothing {
 		return err
@@ -286,9 +293,12 @@ func (e *Engine) Remove(ctx context.Context, id string, o RemoveOptions) error {
 	if err != nil {
 		return err
 	}
-	c.life.Lock()
-	defer c.life.Unlock()
-	return e.remove(ctx, c, o)
+	free, err := c.hold(ctx)
+	if err != nil {
+		return err
+	}
+	defer free()
+	return e.remove(context.WithoutCancel(ctx), c, o) // half a removal is worse than a late one
 }
 
 // remove is Remove for who holds life.
@@ -310,7 +320,11 @@ func (e *Engine) remove(ctx context.Context, c *container, o RemoveOptions) erro
 	r := c.record
 	err := errors.Join(e.leave(c), os.Remove(filepath.Join(e.home(c.ID), recordFile)))
 	e.release(c)
-	e.work.Go(func() { e.clear(r, o.Volumes) })
+	e.execs.forget(c.ID, 0)
+	if o.Volumes {
+		err = errors.Join(err, e.removeAnonymous(ctx, r))
+	}
+	e.work.Go(func() { e.clear(r) })
 	e.report(r, "destroy", Exited)
 	return err
 }
@@ -324,26 +338,33 @@ func (e *Engine) dismiss(ctx context.Context, c *container, force bool) error {
 	if !force {
 		status, err := sup.Status(ctx, c.ID)
 		if err == nil && active(status.State) {
-			return fault.Conflict("container %s is %s", c.Name, status.State).Try("stop it first, or remove it by force")
+			return fault.Conflict("container %s is %s", c.now().Name, status.State).Try("stop it first, or remove it by force")
 		}
 	}
 	if err := sup.Delete(ctx, c.ID, force); err != nil && !fault.Is(err, fault.KindNotFound) {
-		return fmt.Errorf("remove container %s: %w", c.Name, err)
+		return fmt.Errorf("remove container %s: %w", c.now().Name, err)
 	}
 	return nil
 }
 
-// clear frees what a container leaves behind.
-func (e *Engine) clear(r record, volumes bool) {
-	ctx := context.Background() // it must end, whoever has asked for it
-	errs := []error{e.discard(ctx, r.ID)}
+// removeAnonymous removes the volumes of a container that nobody named, and no other one has.
+func (e *Engine) removeAnonymous(ctx context.Context, r record) error {
+	users := e.VolumeUsers(ctx)
+	var errs []error
 	for _, m := range r.Volumes {
-		if volumes && m.Anonymous {
+		if m.Anonymous && users[m.Source] == 0 {
 			if err := e.volumes.Remove(m.Source); err != nil && !fault.Is(err, fault.KindNotFound) {
 				errs = append(errs, err)
 			}
 		}
 	}
+	return errors.Join(errs...)
+}
+
+// clear frees what a container leaves behind.
+func (e *Engine) clear(r record) {
+	ctx := context.Background() // it must end, whoever has asked for it
+	errs := []error{e.discard(ctx, r.ID)}
 	if _, err := e.images.Image(ctx, r.Image); fault.Is(err, fault.KindNotFound) {
 		errs = append(errs, e.sweep(ctx))
 	}

@@ -76,8 +76,11 @@ func (e *Engine) Connect(ctx context.Context, id, name string, a Attachment) err
 	if err != nil {
 		return err
 	}
-	c.life.Lock()
-	defer c.life.Unlock()
+	free, err := c.hold(ctx)
+	if err != nil {
+		return err
+	}
+	defer free()
 	r := c.now()
 	if len(r.Spec.Networks) == 0 && r.Spec.Network != NoNetwork {
 		return fault.Invalid("container %s has no network of its own: it is in the network %s", r.Name, r.Spec.Network)
@@ -108,8 +111,11 @@ func (e *Engine) Disconnect(ctx context.Context, id, name string, force bool) er
 	if err != nil {
 		return err
 	}
-	c.life.Lock()
-	defer c.life.Unlock()
+	free, err := c.hold(ctx)
+	if err != nil {
+		return err
+	}
+	defer free()
 	r := c.now()
 	if !slices.ContainsFunc(r.Spec.Networks, func(b Attachment) bool { return b.Network == n.Name }) {
 		return fault.Conflict("container %s is not in the network %s", r.Name, n.Name)

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
@@ -34,6 +35,7 @@ type record struct {
 	StopSignal int
 	Health     *Health
 	Volumes    []Mount // those of the spec and those of the image
+	Filled     bool    // new ones have what the image has in their place
 
 	Wanted bool   // it was started, and nobody stopped it
 	Known  bool   // to sampan-init
@@ -42,12 +44,32 @@ type record struct {
 
 // A container is a record in use.
 type container struct {
-	life sync.Mutex // held through a step of its life: start, stop, remove
+	life chan struct{} // has room for one: who makes a step of its life, as start or remove
 
 	mu      sync.Mutex
 	gone    bool
 	mounted bool
+
+	restarting int // calls of Restart that go on
 	record
+}
+
+func newContainer(r record) *container { return &container{record: r, life: make(chan struct{}, 1)} }
+
+// hold waits for its turn with a container; nobody else makes a step of its life until free.
+func (c *container) hold(ctx context.Context) (free func(), err error) {
+	select {
+	case c.life <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.gone {
+		<-c.life
+		return nil, fault.NotFound("container %s was just removed", c.Name)
+	}
+	return func() { <-c.life }, nil
 }
 
 // now is a copy of the record.

@@ -10,7 +10,6 @@ import (
 	"sampan.dev/sampan/engine/internal/network"
 	"sampan.dev/sampan/engine/internal/spec"
 	"sampan.dev/sampan/engine/internal/supervisor"
-	"sampan.dev/sampan/engine/internal/volume"
 	"sampan.dev/sampan/internal/fault"
 )
 
@@ -21,11 +20,15 @@ func (e *Engine) Start(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	c.life.Lock()
-	defer c.life.Unlock()
+	free, err := c.hold(ctx)
+	if err != nil {
+		return err
+	}
+	defer free()
+	ctx = context.WithoutCancel(ctx) // half a start is worse than one that nobody waits for
 	err = e.start(ctx, c)
 	if err != nil && c.now().Spec.AutoRemove && !c.now().Known {
-		err = errors.Join(err, e.remove(context.WithoutCancel(ctx), c, RemoveOptions{Volumes: true}))
+		err = errors.Join(err, e.remove(ctx, c, RemoveOptions{Volumes: true}))
 	}
 	return err
 }
@@ -71,14 +74,14 @@ func (e *Engine) renew(ctx context.Context, sup *supervisor.Client, c *container
 	case fault.Is(err, fault.KindNotFound):
 		return nothing, nil
 	case err != nil:
-		return nothing, fmt.Errorf("start container %s: %w", c.Name, err)
+		return nothing, fmt.Errorf("start container %s: %w", c.now().Name, err)
 	case active(status.State):
 		return running, nil
 	case status.State == supervisor.Created:
 		return prepared, nil
 	}
 	if err := sup.Delete(ctx, c.ID, false); err != nil && !fault.Is(err, fault.KindNotFound) {
-		return nothing, fmt.Errorf("start container %s again: %w", c.Name, err)
+		return nothing, fmt.Errorf("start container %s again: %w", c.now().Name, err)
 	}
 	return nothing, nil
 }
@@ -105,11 +108,13 @@ func (e *Engine) prepare(ctx context.Context, sup *supervisor.Client, c *contain
 
 // undo takes back what a failed start did. Why it failed is kept with the container.
 func (e *Engine) undo(ctx context.Context, sup *supervisor.Client, c *container, why error) error {
+	known := false
 	if c.now().Known {
-		_ = sup.Delete(context.WithoutCancel(ctx), c.ID, true) // it may never have heard of it
+		err := sup.Delete(ctx, c.ID, true)
+		known = err != nil && !fault.Is(err, fault.KindNotFound) // otherwise it may never have heard of it
 	}
 	return errors.Join(why, e.leave(c), e.change(c, func(r *record) {
-		r.Error, r.Known, r.Wanted = why.Error(), false, false
+		r.Error, r.Known, r.Wanted = why.Error(), known, false
 	}))
 }
 
@@ -172,8 +177,8 @@ func (e *Engine) mount(ctx context.Context, c *container) error {
 		if err == nil {
 			err = e.volumes.Use(v)
 		}
-		if err == nil && !m.NoCopy && !mounted {
-			err = volume.Fill(v, rootfs, m.Target)
+		if err == nil && !m.NoCopy && !c.now().Filled {
+			err = e.volumes.Fill(v, rootfs, m.Target)
 		}
 		if err != nil {
 			return err
@@ -182,7 +187,10 @@ func (e *Engine) mount(ctx context.Context, c *container) error {
 	c.mu.Lock()
 	c.mounted = true
 	c.mu.Unlock()
-	return nil
+	if len(c.Volumes) == 0 || c.now().Filled {
+		return nil
+	}
+	return e.change(c, func(r *record) { r.Filled = true })
 }
 
 func (e *Engine) join(ctx context.Context, r record) (network.Place, error) {

@@ -18,6 +18,7 @@ import (
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/session/auth"
 	"github.com/moby/go-archive"
+	"github.com/moby/go-archive/chrootarchive"
 	"github.com/moby/moby/api/types/build"
 	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/moby/moby/api/types/registry"
@@ -100,7 +101,7 @@ func (c Classic) options(dir string) (client.SolveOpt, error) {
 		opt.FrontendAttrs["context"] = c.Remote
 		return opt, nil
 	}
-	if err := archive.Untar(c.Context, dir, &archive.TarOptions{}); err != nil {
+	if err := chrootarchive.Untar(c.Context, dir, &archive.TarOptions{}); err != nil {
 		return opt, fault.Invalid("the build context cannot be unpacked: %w", err).Try("send a tar archive, plain or compressed")
 	}
 	if _, err := os.Lstat(filepath.Join(dir, path.Join("/", opt.FrontendAttrs["filename"]))); err != nil {

@@ -1,6 +1,7 @@
 package network
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+	"sampan.dev/sampan/internal/fault"
 )
 
 // up makes sure that the bridge of n is there and that its packets are forwarded. The caller
@@ -70,6 +72,9 @@ func bridge(n *Network) error {
 	if err != nil {
 		return fmt.Errorf("find the bridge %s: %w", n.Bridge, err)
 	}
+	if !own(made, n) {
+		return fault.Conflict("the machine has an interface %s already", n.Bridge).Try("choose another name, or remove it")
+	}
 	for _, p := range n.Pools {
 		if err := netlink.AddrReplace(made, addressOf(p.Gateway, p.Subnet.Bits())); err != nil {
 			return fmt.Errorf("give the bridge %s its address: %w", n.Bridge, err)
@@ -90,6 +95,23 @@ func addressOf(ip netip.Addr, bits int) *netlink.Addr {
 		a.Flags = unix.IFA_F_NODAD
 	}
 	return a
+}
+
+// own says of an interface that it is the bridge we made for a network.
+func own(link netlink.Link, n *Network) bool {
+	return link.Type() == "bridge" && bytes.Equal(link.Attrs().HardwareAddr, hardware(n.ID))
+}
+
+// removeBridge removes ours, never one of that name that is somebody else's.
+func removeBridge(n *Network) error {
+	link, err := netlink.LinkByName(n.Bridge)
+	if errors.As(err, &netlink.LinkNotFoundError{}) || err == nil && !own(link, n) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("find the bridge %s: %w", n.Bridge, err)
+	}
+	return removeLink(n.Bridge)
 }
 
 // plug connects a namespace to a bridge. The peer is made where it will be used, for

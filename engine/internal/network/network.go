@@ -166,7 +166,7 @@ func (m *Manager) Close() error {
 func (m *Manager) down() error {
 	errs := []error{m.firewall.remove()}
 	for _, n := range m.networks {
-		errs = append(errs, removeLink(n.Bridge))
+		errs = append(errs, removeBridge(n))
 	}
 	m.ready = map[string]bool{}
 	return errors.Join(errs...)
@@ -210,10 +210,17 @@ func (m *Manager) add(spec Spec) (*Network, error) {
 	if err := m.bridgeFree(n.Bridge); err != nil {
 		return nil, err
 	}
+	if n.MTU != 0 && (n.MTU < 68 || n.MTU > 65535) { // RFC 791 §3.1
+		return nil, fault.Invalid("packets of at most %d bytes are not possible", n.MTU).Try("use 68 to 65535")
+	}
 	m.networks[spec.Name] = n
-	if err := errors.Join(m.save(), bridge(n)); err != nil {
+	err = bridge(n)
+	if err == nil {
+		err = m.save()
+	}
+	if err != nil {
 		delete(m.networks, spec.Name)
-		return nil, errors.Join(err, removeLink(n.Bridge))
+		return nil, errors.Join(err, removeBridge(n))
 	}
 	return n, nil
 }
@@ -264,7 +271,7 @@ func (m *Manager) Remove(ctx context.Context, name string) error {
 			return err
 		}
 	}
-	return removeLink(n.Bridge)
+	return removeBridge(n)
 }
 
 // Networks lists them by name.

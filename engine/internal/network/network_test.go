@@ -515,3 +515,23 @@ func TestRulesComeBack(t *testing.T) {
 	}
 	t.Error("the published port does not come back")
 }
+
+// An interface of the machine is none of ours, whatever a network calls its bridge.
+func TestAnInterfaceOfTheMachineStays(t *testing.T) {
+	m := open(t, t.TempDir())
+	defer empty(t, m)
+	theirs := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "theirs0"}}
+	if err := netlink.LinkAdd(theirs); err != nil {
+		t.Fatal(err)
+	}
+	defer netlink.LinkDel(theirs)
+	if _, err := m.Create(t.Context(), network.Spec{Name: "taken", Bridge: "theirs0"}); !fault.Is(err, fault.KindConflict) {
+		t.Errorf("a network on it: %v", err)
+	}
+	if _, err := netlink.LinkByName("theirs0"); err != nil {
+		t.Error("it is gone")
+	}
+	if _, err := m.Create(t.Context(), network.Spec{Name: "huge", MTU: 99_999_999}); !fault.Is(err, fault.KindInvalid) {
+		t.Errorf("an impossible size: %v", err)
+	}
+}

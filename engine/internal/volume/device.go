@@ -35,8 +35,11 @@ func (s *Store) Use(v Volume) error {
 	if v.Options["device"] == "" {
 		return nil
 	}
-	s.mounting.Lock()
-	defer s.mounting.Unlock()
+	unlock := s.lock(v.Name)
+	defer unlock()
+	if _, err := s.Volume(v.Name); err != nil {
+		return err // it was just removed
+	}
 	there, err := mountinfo.Mounted(v.Path)
 	if err != nil || there {
 		return err
@@ -54,8 +57,12 @@ func (s *Store) Use(v Volume) error {
 
 // Release unmounts the device of a volume that nobody uses any more.
 func (s *Store) Release(name string) error {
-	s.mounting.Lock()
-	defer s.mounting.Unlock()
+	unlock := s.lock(name)
+	defer unlock()
+	return s.release(name)
+}
+
+func (s *Store) release(name string) error {
 	there, err := mountinfo.Mounted(s.data(name))
 	if err != nil || !there {
 		return err

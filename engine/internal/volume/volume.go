@@ -22,6 +22,7 @@ import (
 
 	"github.com/containerd/continuity/fs"
 	securejoin "github.com/cyphar/filepath-securejoin"
+	"golang.org/x/sys/unix"
 
 	"sampan.dev/sampan/internal/fault"
 )
@@ -47,9 +48,11 @@ type Volume struct {
 
 // A Store is safe for concurrent use: each step is one of the file system's.
 type Store struct {
-	dir      string
-	name     *regexp.Regexp
-	mounting sync.Mutex
+	dir  string
+	name *regexp.Regexp
+
+	mu    sync.Mutex
+	locks map[string]*sync.Mutex // by name
 }
 
 // Open keeps volumes in dir.
@@ -57,7 +60,7 @@ func Open(dir string) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o711); err != nil {
 		return nil, fmt.Errorf("make the directory of the volumes: %w", err)
 	}
-	return &Store{dir: dir, name: regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}$`)}, nil
+	return &Store{dir: dir, locks: map[string]*sync.Mutex{}, name: regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}$`)}, nil
 }
 
 // Create makes a volume, or returns the one that has the name. An empty name is chosen.
@@ -174,10 +177,12 @@ func (s *Store) Remove(name string) error {
 	if _, err := s.Volume(name); err != nil {
 		return err
 	}
-	// First it is no volume any more, then its data goes: never the other way round.
-	if err := s.Release(name); err != nil {
+	unlock := s.lock(name)
+	defer unlock()
+	if err := s.release(name); err != nil {
 		return err
 	}
+	// First it is no volume any more, then its data goes: never the other way round.
 	if err := os.Remove(filepath.Join(s.dir, name, file)); err != nil {
 		return fmt.Errorf("remove the volume %s: %w", name, err)
 	}
@@ -188,8 +193,10 @@ func (s *Store) Remove(name string) error {
 }
 
 // Fill copies what an image has at target into a volume that is still empty, as its first
-// container expects it there.
-func Fill(v Volume, rootfs, target string) error {
+// container expects it there. It is there whole or not at all.
+func (s *Store) Fill(v Volume, rootfs, target string) error {
+	unlock := s.lock(v.Name)
+	defer unlock()
 	entries, err := os.ReadDir(v.Path)
 	if err != nil || len(entries) > 0 {
 		return err
@@ -203,12 +210,40 @@ func Fill(v Volume, rootfs, target string) error {
 		return nil
 	}
 	if err == nil {
-		err = fs.CopyDir(v.Path, source)
+		err = s.copy(v, source)
 	}
 	if err != nil {
 		return fmt.Errorf("fill the volume %s from the image's %s: %w", v.Name, target, err)
 	}
 	return nil
+}
+
+// copy fills the data of a volume. A device that is mounted there cannot be renamed.
+func (s *Store) copy(v Volume, source string) error {
+	if v.Options["device"] != "" {
+		return fs.CopyDir(v.Path, source)
+	}
+	fresh := v.Path + ".new"
+	if err := os.RemoveAll(fresh); err != nil {
+		return err
+	}
+	if err := fs.CopyDir(fresh, source); err != nil {
+		return errors.Join(err, os.RemoveAll(fresh))
+	}
+	return unix.Rename(fresh, v.Path) // over an empty directory, which os.Rename refuses
+}
+
+// lock is held by who changes the data or the mount of a volume.
+func (s *Store) lock(name string) (unlock func()) {
+	s.mu.Lock()
+	l := s.locks[name]
+	if l == nil {
+		l = &sync.Mutex{}
+		s.locks[name] = l
+	}
+	s.mu.Unlock()
+	l.Lock()
+	return l.Unlock
 }
 
 func syncDir(path string) error {

@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -84,6 +85,7 @@ func Hijack(w http.ResponseWriter, r *http.Request, multiplexed bool) (*Conn, er
 	if err != nil {
 		return nil, fmt.Errorf("take over the connection: %w", err)
 	}
+	context.AfterFunc(r.Context(), func() { raw.Close() })       // a client that does not read must not hold the server
 	ahead, _ := buffered.Reader.Peek(buffered.Reader.Buffered()) // these are there
 	c := &Conn{Conn: raw, ahead: bytes.Clone(ahead)}
 	if _, err := io.WriteString(raw, greeting(w.Header(), r, multiplexed)); err != nil {

@@ -3,6 +3,7 @@ package container
 import (
 	"context"
 	"runtime"
+	"slices"
 	"strconv"
 	"time"
 
@@ -24,6 +25,9 @@ func (q *request) check() error {
 		if v == "" || v[0] == '=' {
 			return fault.Invalid("invalid environment variable: %s", v)
 		}
+	}
+	if h.ShmSize < 0 {
+		return fault.Invalid("SHM size can not be less than 0")
 	}
 	if err := checkHealth(c.Healthcheck); err != nil {
 		return err
@@ -168,6 +172,9 @@ func limits(l engine.Limits, r container.Resources) (engine.Limits, error) {
 	if len(r.Ulimits) > 0 {
 		l.Ulimits = nil
 	}
+	if hasNull(r) {
+		return l, fault.Invalid("a limit is null").Try("leave it out")
+	}
 	for _, u := range r.Ulimits {
 		if u.Hard != -1 && (u.Soft > u.Hard || u.Soft == -1) {
 			return l, fault.Invalid("ulimit soft limit must be less than or equal to hard limit: %d > %d", u.Soft, u.Hard)
@@ -175,6 +182,15 @@ func limits(l engine.Limits, r container.Resources) (engine.Limits, error) {
 		l.Ulimits = append(l.Ulimits, engine.Ulimit{Name: u.Name, Soft: u.Soft, Hard: u.Hard})
 	}
 	return l, blocks(&l, r)
+}
+
+func hasNull(r container.Resources) bool {
+	for _, list := range [][]*blkiodev.ThrottleDevice{r.BlkioDeviceReadBps, r.BlkioDeviceWriteBps, r.BlkioDeviceReadIOps, r.BlkioDeviceWriteIOps} {
+		if slices.Contains(list, nil) {
+			return true
+		}
+	}
+	return slices.Contains(r.Ulimits, nil) || slices.Contains(r.BlkioWeightDevice, nil)
 }
 
 func memory(l *engine.Limits, r container.Resources) error {

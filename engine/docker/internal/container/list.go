@@ -153,6 +153,9 @@ func status(c engine.Container, now time.Time) string {
 	case engine.Restarting:
 		return fmt.Sprintf("Restarting (%d) %s ago", c.Exit.Code, since(c.Finished))
 	case engine.Exited:
+		if c.Finished.IsZero() { // nobody saw it
+			return fmt.Sprintf("Exited (%d)", c.Exit.Code)
+		}
 		return fmt.Sprintf("Exited (%d) %s ago", c.Exit.Code, since(c.Finished))
 	}
 	return "Created"
