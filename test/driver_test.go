@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -41,7 +42,7 @@ func newMachine(dir string) (*machine, error) {
 func coldMachine(dir string) (*machine, error) {
 	m := &machine{dir: dir, data: filepath.Join(dir, "data")}
 	for _, address := range []*string{&m.http, &m.ssh, &m.kv, &m.peer} {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := freePort()
 		if err != nil {
 			return nil, err
 		}
@@ -49,6 +50,18 @@ func coldMachine(dir string) (*machine, error) {
 		*address = l.Addr().String()
 	}
 	return m, nil
+}
+
+// freePort listens on one that the kernel gives to nobody who asks for any: containers of other
+// stories do, before the server of this one has begun.
+func freePort() (l net.Listener, err error) {
+	const first, many = 12_000, 20_000 // below /proc/sys/net/ipv4/ip_local_port_range
+	for range 100 {
+		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", first+rand.IntN(many))); err == nil {
+			return l, nil
+		}
+	}
+	return nil, err
 }
 
 func port(address string) string {

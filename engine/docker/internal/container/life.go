@@ -32,22 +32,10 @@ func (s *Service) start(w http.ResponseWriter, r *http.Request) error {
 		return api.NotModified()
 	}
 	if err := s.engine.Start(r.Context(), c.ID); err != nil {
-		return errors.Join(err, s.giveUp(r, c))
+		return err
 	}
 	s.sizeFirst(r, c)
 	return api.NoContent(w)
-}
-
-// giveUp removes a container that would have been removed after its run.
-func (s *Service) giveUp(r *http.Request, c engine.Container) error {
-	if !c.Spec.AutoRemove {
-		return nil
-	}
-	err := s.engine.Remove(r.Context(), c.ID, engine.RemoveOptions{Force: true, Volumes: true})
-	if fault.Is(err, fault.KindNotFound) {
-		return nil
-	}
-	return err
 }
 
 // sizeFirst gives a terminal the size that the client had when it created the container.
