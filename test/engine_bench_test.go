@@ -304,9 +304,9 @@ func BenchmarkEngineCompose(b *testing.B) {
 	all := both(b)
 	file := filepath.Join(b.TempDir(), "compose.yaml")
 	const text = `services:
-  a: {image: box, init: true, command: sleep 1000}
-  b: {image: box, init: true, command: sleep 1000, depends_on: [a]}
-  c: {image: box, init: true, command: sleep 1000, ports: ["127.0.0.1::80"]}
+  a: {image: box, stop_signal: KILL, command: sleep 1000}
+  b: {image: box, stop_signal: KILL, command: sleep 1000, depends_on: [a]}
+  c: {image: box, stop_signal: KILL, command: sleep 1000, ports: ["127.0.0.1::80"]}
 `
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		b.Fatal(err)
@@ -353,41 +353,34 @@ func BenchmarkEngineLog(b *testing.B) {
 	tell(b, all)
 }
 
-// BenchmarkEngineThroughput sends 1 GB from container to container, and from the host to a
-// published port.
+// BenchmarkEngineThroughput fetches 1 GB from a container: from another one, and from the host
+// through a published port.
 func BenchmarkEngineThroughput(b *testing.B) {
 	all := both(b)
 	const much = 1 << 30
+	serve := fmt.Sprintf("mkdir /w; dd if=/dev/zero of=/w/f bs=1 count=0 seek=%d; exec httpd -f -h /w", much)
 	for b.Loop() {
 		for _, d := range all {
 			d.must(b, nil, "network", "create", "wire")
-			d.must(b, nil, "run", "-d", "--name", "sink", "--network", "wire", "-p", "127.0.0.1::80", "box", "sh", "-c", "while :; do nc -l -p 80 >/dev/null; done")
-			d.time("between", func() {
-				d.must(b, nil, "run", "--rm", "--network", "wire", "box", "sh", "-c", "dd if=/dev/zero bs=1M count=1024 2>/dev/null | nc sink 80")
+			d.must(b, nil, "run", "-d", "--name", "source", "--network", "wire", "-p", "127.0.0.1::80", "box", "sh", "-c", serve)
+			d.must(b, nil, "run", "-d", "--name", "sink", "--network", "wire", "box", "sleep", "1000")
+			ip := d.must(b, nil, "inspect", "-f", "{{(index .NetworkSettings.Networks \"wire\").IPAddress}}", "source")
+			addr := d.must(b, nil, "port", "source", "80/tcp")
+			d.must(b, nil, "exec", "sink", "sh", "-c", "until wget -q -O /dev/null http://"+ip+"/f; do sleep 0.1; done") // it serves
+			d.time("between", func() { d.must(b, nil, "exec", "sink", "wget", "-q", "-O", "/dev/null", "http://"+ip+"/f") })
+			d.time("published", func() {
+				resp, err := http.Get("http://" + addr + "/f")
+				if err != nil {
+					b.Fatal(err)
+				}
+				defer resp.Body.Close()
+				if n, err := io.Copy(io.Discard, resp.Body); n != much || err != nil {
+					b.Fatalf("%s: %d bytes came, %v", d.name, n, err)
+				}
 			})
-			time.Sleep(200 * time.Millisecond) // the next nc listens
-			addr := d.must(b, nil, "port", "sink", "80/tcp")
-			d.time("published", func() { pour(b, addr, much) })
-			d.must(b, nil, "rm", "-f", "sink")
+			d.must(b, nil, "rm", "-f", "source", "sink")
 			d.must(b, nil, "network", "rm", "wire")
 		}
 	}
 	tell(b, all)
-}
-
-func pour(b *testing.B, addr string, bytes int) {
-	b.Helper()
-	c, err := net.Dial("tcp", addr)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer c.Close()
-	zeros := make([]byte, 1<<20)
-	for range bytes >> 20 {
-		if _, err := c.Write(zeros); err != nil {
-			b.Fatal(err)
-		}
-	}
-	c.(*net.TCPConn).CloseWrite()
-	io.Copy(io.Discard, c)
 }
