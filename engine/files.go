@@ -201,11 +201,7 @@ func (e *Engine) Changes(ctx context.Context, id string) ([]Change, error) {
 // changes compares a container's files with its image's. What each container needs to have
 // something mounted at is none of its changes.
 func (e *Engine) changes(ctx context.Context, id string, fn fs.ChangeFunc) (err error) {
-	c, err := e.find(id)
-	if err != nil {
-		return err
-	}
-	free, err := c.hold(ctx)
+	c, free, err := e.take(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -329,11 +325,7 @@ func (e *Engine) Size(ctx context.Context, id string) (written, all int64, err e
 
 // Export writes the files of a container, without its mounts, as a tar archive.
 func (e *Engine) Export(ctx context.Context, id string, w io.Writer) error {
-	c, err := e.find(id)
-	if err != nil {
-		return err
-	}
-	free, err := c.hold(ctx)
+	c, free, err := e.take(ctx, id)
 	if err != nil {
 		return err
 	}

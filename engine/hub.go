@@ -58,18 +58,29 @@ func (h *hub) close() {
 }
 
 // listen begins now: what is sent after it returned is heard.
-func (h *hub) listen() *listener { return h.since(time.Now().Add(time.Hour)) }
+func (h *hub) listen() *listener {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.join()
+}
 
 // since begins with what is remembered from then on.
 func (h *hub) since(then time.Time) *listener {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	l := &listener{ready: make(chan struct{}, 1)}
+	l := h.join()
 	for _, ev := range h.past {
 		if !ev.Time.Before(then) {
 			l.queue = append(l.queue, ev)
 		}
 	}
+	l.wake()
+	return l
+}
+
+// join adds a listener. The caller holds mu.
+func (h *hub) join() *listener {
+	l := &listener{ready: make(chan struct{}, 1)}
 	h.listeners[l] = struct{}{}
 	return l
 }

@@ -174,11 +174,7 @@ type Update struct {
 
 // Update changes a container.
 func (e *Engine) Update(ctx context.Context, id string, u Update) error {
-	c, err := e.find(id)
-	if err != nil {
-		return err
-	}
-	free, err := c.hold(ctx)
+	c, free, err := e.take(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -289,11 +285,7 @@ type RemoveOptions struct {
 // Remove forgets a container: its root directory, log and network. One that runs is killed
 // first with force, and refused without.
 func (e *Engine) Remove(ctx context.Context, id string, o RemoveOptions) error {
-	c, err := e.find(id)
-	if err != nil {
-		return err
-	}
-	free, err := c.hold(ctx)
+	c, free, err := e.take(ctx, id)
 	if err != nil {
 		return err
 	}

@@ -72,11 +72,11 @@ func (e *Engine) RemoveNetwork(ctx context.Context, name string) error {
 
 // Connect puts a container into a further network, at once when it runs.
 func (e *Engine) Connect(ctx context.Context, id, name string, a Attachment) error {
-	c, n, err := e.both(id, name)
+	n, err := e.networks.Network(name)
 	if err != nil {
 		return err
 	}
-	free, err := c.hold(ctx)
+	c, free, err := e.take(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -107,11 +107,11 @@ func (e *Engine) Connect(ctx context.Context, id, name string, a Attachment) err
 
 // Disconnect takes a container out of a network, at once when it runs.
 func (e *Engine) Disconnect(ctx context.Context, id, name string, force bool) error {
-	c, n, err := e.both(id, name)
+	n, err := e.networks.Network(name)
 	if err != nil {
 		return err
 	}
-	free, err := c.hold(ctx)
+	c, free, err := e.take(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -146,15 +146,6 @@ func (e *Engine) Sandbox(ctx context.Context, name string) (path string, end fun
 		return "", nil, err
 	}
 	return place.NetNS, func() error { return e.networks.Leave(id) }, nil
-}
-
-func (e *Engine) both(id, name string) (*container, Network, error) {
-	c, err := e.find(id)
-	if err != nil {
-		return nil, Network{}, err
-	}
-	n, err := e.networks.Network(name)
-	return c, n, err
 }
 
 // CreateVolume makes a volume, or returns the one that has the name. An empty name is chosen.

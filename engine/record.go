@@ -172,6 +172,15 @@ func (e *Engine) find(id string) (*container, error) {
 	return nil, fault.Invalid("%s is the beginning of %d containers", id, len(found)).Try("write more of it")
 }
 
+// take finds a container and waits for its turn with it.
+func (e *Engine) take(ctx context.Context, id string) (c *container, free func(), err error) {
+	if c, err = e.find(id); err != nil {
+		return nil, nil, err
+	}
+	free, err = c.hold(ctx)
+	return c, free, err
+}
+
 // all lists the records, the oldest first.
 func (e *Engine) all() []record {
 	e.mu.Lock()

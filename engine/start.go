@@ -16,11 +16,7 @@ import (
 // Start runs a container; it returns when its program runs. One that runs already is left alone,
 // and one that was made for one run is gone when that does not begin.
 func (e *Engine) Start(ctx context.Context, id string) error {
-	c, err := e.find(id)
-	if err != nil {
-		return err
-	}
-	free, err := c.hold(ctx)
+	c, free, err := e.take(ctx, id)
 	if err != nil {
 		return err
 	}

@@ -208,6 +208,17 @@ func report(b *testing.B, what string, times []time.Duration) {
 	b.ReportMetric(times[len(times)*95/100].Seconds()*1000, what+"-p95-ms")
 }
 
+// residentOf reads /proc/PID/status; a process that is ending has none.
+func residentOf(status []byte) int64 {
+	for line := range strings.Lines(string(status)) {
+		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			kb, _ := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
+			return kb << 10
+		}
+	}
+	return 0
+}
+
 // family is the resident memory of the server and of every process whose program lies below
 // its data directory.
 func family(b *testing.B, m *machine) (bytes int64, list string) {
@@ -226,13 +237,9 @@ func family(b *testing.B, m *machine) (bytes int64, list string) {
 		if err != nil {
 			continue
 		}
-		for line := range strings.Lines(string(status)) {
-			if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
-				kb, _ := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
-				bytes += kb << 10
-				list += fmt.Sprintf("%s %d MB; ", filepath.Base(exe), kb>>10)
-			}
-		}
+		resident := residentOf(status)
+		bytes += resident
+		list += fmt.Sprintf("%s %d MB; ", filepath.Base(exe), resident>>20)
 	}
 	return bytes, list
 }

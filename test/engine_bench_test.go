@@ -119,12 +119,7 @@ func dockerMemory(b *testing.B, pid int, dir string) (sum int64) {
 		if !bytes.Contains(cmdline, []byte(dir)) && !bytes.Contains(status, fmt.Appendf(nil, "\nPPid:\t%d\n", pid)) {
 			continue
 		}
-		for line := range strings.Lines(string(status)) {
-			if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
-				kb, _ := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
-				sum += kb << 10
-			}
-		}
+		sum += residentOf(status)
 	}
 	return sum
 }

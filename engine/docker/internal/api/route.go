@@ -43,9 +43,6 @@ func (rt *Router) HandleName(method, prefix, suffix string, h Handler) {
 	rt.named = append(rt.named, namedRoute{method, prefix, suffix, h})
 }
 
-// HandleHTTP adds a handler that writes its own answers.
-func (rt *Router) HandleHTTP(pattern string, h http.Handler) { rt.mux.Handle(pattern, h) }
-
 // ServeHTTP answers a request, with or without a version in its path.
 func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	rt.headers(w)
